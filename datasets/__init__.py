@@ -1,0 +1,1 @@
+"""Data sets: read, downloaded when asked, or made; scanned for plugins."""

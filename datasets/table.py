@@ -1,0 +1,185 @@
+"""Table: the rows of a CSV, NPZ or Parquet file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ganglion.datasets.places import find_path
+from ganglion.datasets.shares import held_out
+from ganglion.engine.api import (
+    ConfigError,
+    DataContext,
+    DataError,
+    DatasetFactory,
+    DataSpec,
+    Settings,
+    Splits,
+    TensorDataset,
+    hookimpl,
+    setting,
+    stream_seed,
+)
+
+EXACT = torch.float64
+
+
+class Scaler(NamedTuple):
+    """A scale per column: `forward` gives (values - shift) / factor, `inverse` undoes it."""
+
+    shift: Tensor
+    factor: Tensor
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Values as they are learnt."""
+        return (values - self.shift.to(values)) / self.factor.to(values)
+
+    def inverse(self, values: Tensor) -> Tensor:
+        """Values as they stand in the file."""
+        return values * self.factor.to(values) + self.shift.to(values)
+
+
+def fit_scaler(kind: str, values: Tensor) -> Scaler:
+    """The scaler of that kind fitted on `values` (rows, columns); a column that never changes is only shifted."""
+    columns = values.shape[1]
+    shift, factor = torch.zeros(columns, dtype=EXACT), torch.ones(columns, dtype=EXACT)
+    if kind == "standard":
+        shift, factor = values.mean(dim=0), values.std(dim=0, correction=0)
+    elif kind == "minmax":
+        shift = values.amin(dim=0)
+        factor = values.amax(dim=0) - shift
+    return Scaler(shift, torch.where(factor > 0, factor, torch.ones_like(factor)))
+
+
+class Table(DatasetFactory):
+    """Rows of a CSV, NPZ or Parquet file as vectors, with a target that is a class or one or more numbers, or without.
+
+    The scale is fitted on the training rows only, so test rows may lie outside 0 to 1; targets are never scaled. In an
+    NPZ file each 1-D array is a column and each 2-D array a group of columns.
+    """
+
+    class Settings(Settings):
+        """Settings of Table."""
+
+        path: str = setting("", "the file (.csv, .tsv, .txt, .npz, .parquet), as it is or below a data folder")
+        columns: tuple[str, ...] | None = setting(
+            None, "input columns by name or number from 0; none: all but the target"
+        )
+        target: tuple[str, ...] = setting((), "target column, or columns, by name or number from 0")
+        classification: bool = setting(False, "whether the target is a class")
+        scale: Literal["standard", "minmax", "none"] = setting(
+            "standard", "inputs with mean 0 and deviation 1, from 0 to 1, or as they are"
+        )
+        test_share: float = setting(0.2, "share of the rows that is kept for testing", ge=0, lt=1)
+        shuffle: bool = setting(True, "test rows are drawn at random; false: they are the last ones")
+        separator: str = setting("auto", "between cells of a CSV file: auto, tab, or one character")
+        header: bool | None = setting(None, "whether the first row of a CSV file holds names; none: it is guessed")
+
+    def __init__(self, settings: Any, context: DataContext) -> None:
+        super().__init__(settings, context)
+        self.scaler: Scaler | None = None  # known once the file has been loaded
+
+    def load(self) -> Splits:
+        inputs, features, target, classes = self._read(
+            find_path("Table", self.settings.path, self.context, folder=False)
+        )
+        test = self._test_rows(target if classes else None, len(inputs))
+        self.scaler = fit_scaler(self.settings.scale, inputs[~test])
+        scaled = self.scaler.forward(inputs).to(torch.get_default_dtype())
+        self._check_scaled(scaled, features)
+        spec = DataSpec(
+            "vector",
+            (len(features),),
+            value_range=(0.0, 1.0) if self.settings.scale == "minmax" else None,
+            classes=classes,
+            target_shape=None if target is None or classes else tuple(target.shape[1:]),
+            features=features,
+        )
+
+        def part(rows: Tensor) -> TensorDataset:
+            return TensorDataset(spec, scaled[rows], None if target is None else target[rows])
+
+        return Splits(train=part(~test), test=part(test) if bool(test.any()) else None)
+
+    def unscale(self, samples: Tensor) -> Tensor:
+        """Samples (count, columns) in the units of the file, once it has been loaded."""
+        assert self.scaler is not None, "load comes first"
+        return self.scaler.inverse(samples)
+
+    def _read(self, path: Path) -> tuple[Tensor, tuple[str, ...], Tensor | None, tuple[str, ...]]:
+        """Inputs (rows, columns), their names, the target and its classes."""
+        from ganglion.datasets.columns import chosen, labels, numbers
+
+        settings, table = self.settings, read_file(path, self.settings.separator, self.settings.header)
+        targets = chosen(table, settings.target, "target")
+        if settings.columns is None:
+            inputs = [position for position in range(len(table.names)) if position not in targets]
+        else:
+            inputs = chosen(table, settings.columns, "columns")
+        self._check_columns(table.names, inputs, targets)
+        values = torch.stack([torch.from_numpy(numbers(table, position)) for position in inputs], dim=1)
+        features = tuple(table.names[position] for position in inputs)
+        if settings.classification:
+            indices, classes = labels(table, targets[0])
+            return values, features, torch.from_numpy(indices), classes
+        if not targets:
+            return values, features, None, ()
+        target = torch.stack([torch.from_numpy(numbers(table, position)) for position in targets], dim=1)
+        return values, features, target.to(torch.get_default_dtype()), ()
+
+    def _check_columns(self, names: Sequence[str], inputs: Sequence[int], targets: Sequence[int]) -> None:
+        if not inputs:
+            raise ConfigError(f"Table: columns leaves no input: the file has {', '.join(names)}")
+        both = [names[position] for position in inputs if position in targets]
+        if both:
+            raise ConfigError(f"Table: column '{both[0]}' is both input and target: it can be only one")
+        if self.settings.classification and len(targets) != 1:
+            raise ConfigError(
+                f"Table: classification=true needs one target column, got {len(targets)}: set target=NAME"
+            )
+
+    def _test_rows(self, classes: Tensor | None, count: int) -> Tensor:
+        if self.settings.shuffle:
+            groups = torch.zeros(count, dtype=torch.int64) if classes is None else classes
+            return held_out(groups, self.settings.test_share, stream_seed(self.context.seed, "Table", "split"))
+        kept = max(1, count - round(self.settings.test_share * count))
+        mask: Tensor = torch.arange(count) >= kept
+        return mask
+
+    def _check_scaled(self, scaled: Tensor, features: Sequence[str]) -> None:
+        """Finite numbers may still be too large to be scaled, or for the precision in which they are learnt."""
+        assert self.scaler is not None
+        finite = scaled.isfinite().all(dim=0) & self.scaler.factor.isfinite()
+        if not bool(finite.all()):
+            name = features[int((~finite).nonzero()[0])]
+            raise DataError(
+                f"{self.settings.path}: column '{name}' holds numbers too large for {scaled.dtype} or too far apart"
+            )
+
+
+def read_file(path: Path, separator: str, header: bool | None) -> Any:
+    """The columns of the file, by the reader that its ending asks for; readers are imported only when one is needed."""
+    ending = path.suffix.lower()
+    if ending in (".csv", ".tsv", ".txt"):
+        from ganglion.datasets.csvfile import read_csv
+
+        return read_csv(path, separator, header)
+    if ending == ".npz":
+        from ganglion.datasets.npzfile import read_npz
+
+        return read_npz(path)
+    if ending in (".parquet", ".pq"):
+        from ganglion.datasets.parquetfile import read_parquet
+
+        return read_parquet(path)
+    raise DataError(f"{path}: ends in '{ending}', expected .csv, .tsv, .txt, .npz or .parquet")
+
+
+@hookimpl
+def register_datasets(register: Any) -> None:
+    """Table."""
+    register("Table", Table)

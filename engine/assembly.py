@@ -1,0 +1,297 @@
+"""From settings to live objects: data, networks that fit, processor chains, sampler, strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganglion.engine.adapters import AdaptedSplits, scale_to, split_and_adapt
+from ganglion.engine.contracts import (
+    DataContext,
+    DatasetFactory,
+    DataSpec,
+    LearningContext,
+    NetworkContext,
+    Port,
+    Range,
+    RoleShape,
+)
+from ganglion.engine.device import find_device
+from ganglion.engine.errors import ConfigError, EngineError, NetworkError, fold, nearest, suggestion
+from ganglion.engine.job import JobRequest, JobSettings
+from ganglion.engine.processors import ProcessorChain, is_wanted, order_links
+from ganglion.engine.registry import Registered, Registry
+from ganglion.engine.resolution import Plan, Resolver, RolePlan
+from ganglion.engine.samplers import BatchSampler
+from ganglion.engine.session import Session, set_training
+from ganglion.engine.streams import Streams, stream_seed, undisturbed
+
+
+def resolve_job(registry: Registry, request: JobRequest) -> Plan:
+    """Check names and keys before any data are read. Raises ConfigError."""
+    return Resolver(registry, request).plan()
+
+
+def assemble(registry: Registry, request: JobRequest, data: Callable[[int], DataContext]) -> Session:
+    """Build everything a job names; nothing is written. Raises an InputError for whatever does not fit."""
+    plan = resolve_job(registry, request)
+    torch_threads(plan.job)
+    devices = {role: find_device(entry.device, f"{role}.device") for role, entry in plan.roles.items()}
+    factory, adapted = load_data(plan, data(plan.job.seed))
+    request = _epochs_to_iterations(plan, request, len(adapted.train))
+    plan = Resolver(registry, request, adapted.spec).plan()
+    spec = adapted.spec
+    strategy_class = plan.strategy_class
+    shapes = strategy_class.shapes(plan.strategy_settings, spec)
+    home = devices[strategy_class.data_role or strategy_class.roles[-1]]
+    streams = Streams(plan.job.seed, home)
+    networks = {
+        role: build_network(role, entry.network, entry.network_settings, entry.overrides, shapes[role], spec, streams)
+        for role, entry in plan.roles.items()
+    }
+    check_networks(networks, shapes, plan)
+    made = output_range(networks, shapes, spec)
+    scaled, notices = _scale(adapted, made, spec)
+    for role, network in networks.items():
+        network.to(devices[role])
+    streams.install("network")
+    chains = _chains(plan, networks)
+    sampler = _sampler(plan, scaled, streams, home)
+    strategy = strategy_class()
+    context = LearningContext(
+        settings=plan.strategy_settings,
+        spec=scaled.spec,
+        networks=networks,
+        devices=devices,
+        random=streams,
+        sampler=sampler,
+        processors=chains,
+        parts={field: entry.thing(settings) for field, (entry, settings) in plan.parts.items()},
+    )
+    set_training(networks, True)
+    strategy.bind(context)
+    strategy.setup(context)
+    return Session(
+        plan,
+        strategy,
+        networks,
+        devices,
+        chains,
+        sampler,
+        streams,
+        scaled.spec,
+        spec.value_range,
+        scaled,
+        factory,
+        notices=(*plan.notices, *adapted.notices, *notices),
+    )
+
+
+def _epochs_to_iterations(plan: Plan, request: JobRequest, rows: int) -> JobRequest:
+    """`epochs=` turned into `iterations`, which are what a run counts."""
+    epochs = plan.job.epochs
+    if epochs is None:
+        return request
+    given = {key: value for key, value in request.given.items() if fold(key) != "epochs"}
+    from_file = {key: value for key, value in request.from_file.items() if fold(key) != "epochs"}
+    iterations = max(1, round(epochs * rows / plan.job.batch_size))
+    return replace(request, given={**given, "iterations": iterations}, from_file=from_file)
+
+
+def torch_threads(job: JobSettings) -> None:
+    """Use the number of threads that the job names, if it names one."""
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+
+
+def load_data(plan: Plan, context: DataContext) -> tuple[DatasetFactory, AdaptedSplits]:
+    """The data set's parts, selected and adapted as the keys ask."""
+    factory: DatasetFactory = plan.dataset.thing(plan.dataset_settings, context)
+    return factory, split_and_adapt(factory.load(), plan.adapters)
+
+
+def build_network(
+    role: str,
+    entry: Registered,
+    settings: Any,
+    overrides: Mapping[str, Any],
+    shape: RoleShape,
+    spec: DataSpec,
+    streams: Streams,
+) -> nn.Module:
+    """One role's network, initialised from the stream `init.<role>`. Raises NetworkError."""
+    context = NetworkContext(role, shape.input, shape.output, spec, settings, overrides)
+    where = f"network {entry.name} as {role}"
+    with undisturbed():
+        streams.install(f"init.{role}")
+        try:
+            network = entry.thing(context)
+        except EngineError:
+            raise
+        except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
+            raise NetworkError(f"{where}: it could not be built: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise NetworkError(f"{where}: the factory gave a {type(network).__name__}, not a torch.nn.Module")
+    return as_logits(network, where) if shape.output.kind == "score" else network
+
+
+def as_logits(network: nn.Module, where: str) -> nn.Module:
+    """A discriminator that gives raw scores: no sigmoid, or one that is declared and undone. Raises NetworkError."""
+    if getattr(network, "outputs", None) == "probability":
+        return network if hasattr(network, "probability") else _Logits(network)
+    leaves = [module for module in network.modules() if not list(module.children())]
+    if leaves and isinstance(leaves[-1], nn.Sigmoid):
+        raise NetworkError(
+            f"{where}: it ends in a Sigmoid, and losses here take raw scores; remove it, or declare outputs = 'probability'"
+        )
+    return network
+
+
+class _Logits(nn.Module):
+    """Turns the probabilities of a network into logits."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.outputs = "probability"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.logit(self.inner(x), eps=1e-6)
+
+
+def check_networks(networks: Mapping[str, nn.Module], shapes: Mapping[str, RoleShape], plan: Plan) -> None:
+    """Run two rows of zeros through every network and compare shapes. Raises NetworkError."""
+    for role, network in networks.items():
+        name, shape = plan.roles[role].network.name, shapes[role]
+        rows = torch.zeros(2, *shape.input.shape)
+        set_training({role: network}, False)
+        try:
+            with torch.no_grad(), undisturbed():
+                output = network(rows)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            reason = str(error).splitlines()[0]
+            raise NetworkError(
+                f"network {name} as {role}: it does not take an input of {_shape(shape.input)}: {reason}{_order(role, shapes)}"
+            ) from error
+        output = output if isinstance(output, Tensor) else getattr(output, "score", output[0])
+        if not _fits(output, shape.output):
+            raise NetworkError(
+                f"network {name} as {role}: it gives {tuple(output.shape[1:])} for an input of {_shape(shape.input)}, and "
+                f"strategy {plan.strategy.name} wants {_shape(shape.output)}{_order(role, shapes)}"
+            )
+
+
+def _fits(output: Tensor, wanted: Port) -> bool:
+    if output.shape[0] != 2:
+        return False
+    if wanted.kind == "score":  # per sample, or per time step
+        return output.dim() in (1, 2, 3) and (output.dim() == 1 or output.shape[-1] == 1)
+    return tuple(output.shape[1:]) == wanted.shape
+
+
+def _shape(port: Port) -> str:
+    return f"{port.shape} ({port.kind})"
+
+
+def _order(role: str, shapes: Mapping[str, RoleShape]) -> str:
+    return f" (the order of the networks is {','.join(shapes)})" if len(shapes) > 1 else ""
+
+
+def output_range(networks: Mapping[str, nn.Module], shapes: Mapping[str, RoleShape], spec: DataSpec) -> Range | None:
+    """The interval in which the networks that make data give their values; None where none declares one."""
+    ranges = {
+        role: tuple(float(bound) for bound in network.output_range)
+        for role, network in networks.items()
+        if shapes[role].output.shape == spec.shape and getattr(network, "output_range", None) is not None
+    }
+    if len(set(ranges.values())) > 1:
+        named = " and ".join(f"{role} {low:g}..{high:g}" for role, (low, high) in ranges.items())
+        raise NetworkError(
+            f"the networks give values in different ranges ({named}); the data can be scaled to one only"
+        )
+    found: Any = next(iter(ranges.values()), None)
+    return found
+
+
+def _scale(data: AdaptedSplits, made: Range | None, spec: DataSpec) -> tuple[AdaptedSplits, list[str]]:
+    """All parts mapped to the range of the network that makes data, and a sentence that says so."""
+    if made is None or made == spec.value_range:
+        return data, []
+    if spec.value_range is None:
+        return data, [
+            f"the network gives values in {made[0]:g}..{made[1]:g} and the data are unbounded: values outside cannot be made"
+        ]
+    parts = {
+        name: scale_to(part, made)
+        for name in ("train", "validation", "test")
+        if (part := getattr(data, name)) is not None
+    }
+    low, high = spec.value_range
+    return data._replace(**parts, spec=replace(spec, value_range=made)), [
+        f"data scaled from {low:g}..{high:g} to {made[0]:g}..{made[1]:g}, the range of the network's output"
+    ]
+
+
+def _chains(plan: Plan, networks: Mapping[str, nn.Module]) -> dict[str, ProcessorChain]:
+    fixed = _fixed(plan.job.fixed, networks)
+    horizon = plan.job.decay_iterations or max(0, plan.job.iterations)
+    chains = {}
+    for role, network in networks.items():
+        entry = plan.roles[role]
+        parameters = [
+            parameter
+            for name, parameter in network.named_parameters()
+            if parameter.requires_grad and not any(_begins(f"{role}.{name}", prefix) for prefix in fixed)
+        ]
+        method = entry.method.thing(entry.method_settings, network, parameters)
+        chosen = {
+            link.name: (link.thing, settings) for link, settings in entry.links if _takes_part(link, settings, entry)
+        }
+        order = order_links(
+            role,
+            {entry.method.name: type(method), **{name: link for name, (link, _) in chosen.items()}},
+            entry.chain.processors,
+        )
+        links = [chosen[name][0](chosen[name][1], network, parameters) for name in order if name in chosen]
+        rate = getattr(entry.method_settings, "learning_rate", 1.0)
+        chains[role] = ProcessorChain(role, network, parameters, method, links, entry.chain, rate, horizon)
+    return chains
+
+
+def _takes_part(link: Registered, settings: Any, entry: RolePlan) -> bool:
+    """A link takes part when its key has a value, or, where it has no key of its own, when it is listed."""
+    listed = {fold(name) for name in entry.chain.processors or ()}
+    return is_wanted(link.thing, settings) or (link.thing.key is None and fold(link.name) in listed)
+
+
+def _fixed(prefixes: Sequence[str], networks: Mapping[str, nn.Module]) -> list[str]:
+    names = [f"{role}.{name}" for role, network in networks.items() for name, _ in network.named_parameters()]
+    for prefix in prefixes:
+        if not any(_begins(name, prefix) for name in names):
+            near = nearest(prefix, {*networks, *names})
+            hint = f"; did you mean '{near}'?" if near else suggestion("", networks)
+            raise ConfigError(f"fixed={prefix}: no role and no parameter of this job begins so{hint}")
+    return list(prefixes)
+
+
+def _begins(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def _sampler(plan: Plan, data: AdaptedSplits, streams: Streams, device: torch.device) -> BatchSampler:
+    train = data.train.to(device) if data.train.resident else data.train
+    sampling = plan.sampling.thing(plan.sampling_settings, train)
+    return BatchSampler(
+        train,
+        sampling,
+        plan.job.batch_size,
+        stream_seed(plan.job.seed, "sampling"),
+        device,
+        data.augmentations,
+        streams("sampling") if data.augmentations else None,
+        plan.job.fetch_threads,
+    )

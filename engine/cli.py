@@ -1,0 +1,224 @@
+"""The command line: reads words, calls the engine, prints. torch is imported only inside commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ganglion.engine.errors import EngineError, suggestion
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+COMMAND_GROUP = "ganglion.commands"  # entry points of further commands, so that help reads metadata only
+
+LEARN_HELP = """Learn: NETWORKS (one per role, separated by commas) from DATASET, by key=value settings.
+
+\b
+  learn Generator,Discriminator Digits strategy=NSGAN
+  learn Generator,Discriminator MNIST strategy=GAN batchSize=16 method=SGD learningRate=0.001
+  learn tag=gan-mnist-1                      go on where a run stopped
+  learn --job mnist-classifier               what a job file says
+
+Keys: strategy= tag= iterations= batchSize= method= learningRate= ... ('ganglion show strategy GAN' lists a
+strategy's, 'ganglion show job' those that every job has). ROLE.key=value is for one role.
+"""
+
+
+class Suggesting(click.Group):
+    """A group that answers a misspelt command with the nearest one, and finds further commands by entry point."""
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return super().get_command(ctx, name) or self._from_entry_point(name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.commands, *(entry.name for entry in self._entry_points() if entry.name not in self.commands)]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            raise click.UsageError(f"no such command '{name}'{suggestion(name, self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
+        rows += [
+            (entry.name, f"(from {entry.dist.name if entry.dist else entry.value})") for entry in self._entry_points()
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def _entry_points(self) -> list[Any]:
+        from importlib.metadata import entry_points
+
+        return sorted(entry_points(group=COMMAND_GROUP), key=lambda entry: entry.name)
+
+    def _from_entry_point(self, name: str) -> click.Command | None:
+        for entry in self._entry_points():
+            if entry.name == name:
+                command: click.Command = entry.load()
+                return command
+        return None
+
+
+def runs_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--runs`: where run directories are."""
+    return click.option("--runs", metavar="FOLDER", help="Folder of run directories (GANGLION_RUNS, or ./runs).")(
+        function
+    )
+
+
+def plugin_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--plugin`: a local plugin file."""
+    return click.option(
+        "--plugin", "plugins", multiple=True, metavar="FILE.py", help="Load a local plugin file or module."
+    )(function)
+
+
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--json`: for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
+
+
+@click.group(cls=Suggesting, context_settings=CONTEXT)
+@click.version_option(package_name="ganglion", prog_name="ganglion")
+def cli() -> None:
+    """Ganglion: learning strategies for adversarial and time-series learning."""
+
+
+@cli.command(name="learn", help=LEARN_HELP, context_settings=CONTEXT)
+@click.argument("words", nargs=-1, metavar="[NETWORKS DATASET] [KEY=VALUE]...")
+@click.option("--job", "job", metavar="NAME|FILE", help="Start from a job file; keys on the command line win.")
+@plugin_option
+@runs_option
+@json_option
+def learn_command(
+    words: tuple[str, ...], job: str | None, plugins: tuple[str, ...], runs: str | None, as_json: bool
+) -> None:
+    from ganglion.engine.commands import learn
+
+    learn(words, job, plugins, runs, as_json)
+
+
+@cli.command(name="list")
+@click.argument("kind", required=False)
+@plugin_option
+@json_option
+def list_command(kind: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
+    """List strategies, networks, data sets and everything else that can be named (KIND: one of them)."""
+    from ganglion.engine.commands import list_things
+
+    list_things(kind, plugins, as_json)
+
+
+@cli.command(name="show")
+@click.argument("kind")
+@click.argument("name", required=False)
+@plugin_option
+@json_option
+def show_command(kind: str, name: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
+    """Show one thing with all its settings: 'show strategy WGAN', 'show dataset MNIST', 'show job'."""
+    from ganglion.engine.commands import show
+
+    show(kind, name, plugins, as_json)
+
+
+@cli.command(name="runs")
+@runs_option
+@json_option
+def runs_command(runs: str | None, as_json: bool) -> None:
+    """List the runs, the newest first."""
+    from ganglion.engine.commands import list_runs
+
+    list_runs(runs, as_json)
+
+
+@cli.command(name="sample")
+@click.argument("words", nargs=-1, metavar="[TAG] [count=64] [out=samples.png] [seed=0] [checkpoint=latest]")
+@plugin_option
+@runs_option
+@json_option
+def sample_command(words: tuple[str, ...], plugins: tuple[str, ...], runs: str | None, as_json: bool) -> None:
+    """Draw samples from a run, also while it is still learning. TAG: the newest run if left out.
+
+    out= a file: .png (picture), .npz or .csv (numbers).
+    """
+    from ganglion.engine.commands import sample
+
+    sample(words, plugins, runs, as_json)
+
+
+@cli.command(name="evaluate")
+@click.argument("words", nargs=-1, metavar="[TAG] [metric=NAME] [checkpoint=latest|best] [KEY=VALUE]...")
+@plugin_option
+@runs_option
+@json_option
+def evaluate_command(words: tuple[str, ...], plugins: tuple[str, ...], runs: str | None, as_json: bool) -> None:
+    """Judge a run by the metrics that fit it, on its data set's test part. TAG: the newest run if left out."""
+    from ganglion.engine.commands import evaluate
+
+    evaluate(words, plugins, runs, as_json)
+
+
+@cli.command(name="plugins")
+@plugin_option
+@json_option
+def plugins_command(plugins: tuple[str, ...], as_json: bool) -> None:
+    """List the plugins, those that failed to load with the reason."""
+    from ganglion.engine.commands import list_plugins
+
+    list_plugins(plugins, as_json)
+
+
+@cli.command(name="new")
+@click.argument("kind", type=click.Choice(["strategy"]))
+@click.argument("name")
+@click.option("--into", "folder", default=".", metavar="FOLDER", help="Where the package's folder is made (here).")
+def new_command(kind: str, name: str, folder: str) -> None:
+    """Write a working plugin package with its test: 'new strategy MyGAN'."""
+    from ganglion.engine.scaffold import new_strategy
+
+    for line in new_strategy(name, folder):
+        click.echo(line)
+
+
+@cli.command(name="doctor")
+@runs_option
+@json_option
+def doctor_command(runs: str | None, as_json: bool) -> None:
+    """Look at this machine: versions, devices, threads, data folders, plugins; say what to do about what is wrong."""
+    from ganglion.engine.commands import doctor
+
+    doctor(runs, as_json)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command `ganglion`."""
+    run_command(cli, arguments, "ganglion")
+
+
+def learn_main(arguments: list[str] | None = None) -> None:
+    """The command `learn`."""
+    run_command(learn_command, arguments, "learn")
+
+
+def run_command(command: click.Command, arguments: list[str] | None, name: str) -> None:
+    """Run a command; an EngineError is one sentence on stderr and its exit code, anything else a traceback."""
+    try:
+        code = command.main(args=arguments, prog_name=name, standalone_mode=False)
+    except EngineError as error:
+        click.echo(f"{name}: {error}", err=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(f"{name}: stopped", err=True)
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

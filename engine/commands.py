@@ -1,0 +1,370 @@
+"""What the commands of the command line do; each asks the engine and prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ganglion.engine.errors import ConfigError, fold, suggestion
+from ganglion.engine.job import JobSettings, RoleSettings, named_job, parse_tokens, read_job
+from ganglion.engine.registry import Registry
+from ganglion.engine.settings import SettingInfo, Settings, describe, format_value, parse_value, setting
+from ganglion.engine.tables import print_json, print_pairs, print_table
+
+NOT_REGISTERED = ("job", "role", "data", "chain")
+
+
+def say(sentence: str) -> None:
+    """A message for the person: stderr."""
+    print(sentence, file=sys.stderr)
+
+
+# --- learn --------------------------------------------------------------------------------------------------------
+
+
+def learn(words: Sequence[str], job: str | None, plugins: Sequence[str], runs: str | None, as_json: bool) -> None:
+    """The command `learn`: exits 130 or 143 when stopped by a signal."""
+    from ganglion.engine.launch import learn as carry_out
+
+    names, tokens = _split_words(words)
+    if len(names) > 2:
+        raise ConfigError(f"'{names[2]}': expected key=value after the data set, e.g. batchSize=64")
+    networks, dataset = (*names, None, None)[:2]
+    loaded = read_job(named_job(job, job_folders())) if job is not None else None
+    keys = parse_tokens(tokens)
+    if loaded is None and dataset is None and "tag" not in {fold(key) for key in keys}:
+        what = "data set" if networks else "networks and no data set"
+        raise ConfigError(
+            f"no {what}: 'learn Generator,Discriminator Digits strategy=NSGAN', for example ('learn --help')"
+        )
+    learnt = carry_out(networks, dataset, keys, job=loaded, plugins=plugins, runs=runs, notify=say)
+    outcome = learnt.outcome
+    result = {"tag": learnt.tag, "directory": str(learnt.directory), **outcome._asdict()}
+    if as_json:
+        print_json(result)
+    if outcome.signal:
+        sys.exit(128 + outcome.signal)
+
+
+def _split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names come first, then key=value tokens; the first token with `=` ends the names."""
+    first = next((index for index, word in enumerate(words) if "=" in word), len(words))
+    return list(words[:first]), list(words[first:])
+
+
+def job_folders() -> list[Path]:
+    """Where job files that ship with Ganglion lie."""
+    from importlib.resources import files
+
+    from ganglion.engine.registry import BUILTIN_PACKAGES
+
+    folders = [Path(str(files(package) / "jobs")) for package in BUILTIN_PACKAGES[1:]]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+# --- what there is ------------------------------------------------------------------------------------------------
+
+
+def list_things(kind: str | None, plugins: Sequence[str], as_json: bool) -> None:
+    """The command `list`."""
+    from ganglion.engine.hookspecs import KINDS
+
+    registry = Registry().load(plugins)
+    kinds = [_kind(kind)] if kind else list(KINDS)
+    rows = [
+        {
+            "kind": entry.kind,
+            "name": entry.name,
+            "aliases": list(entry.aliases),
+            "origin": entry.origin,
+            "about": about(entry.thing),
+        }
+        for each in kinds
+        for entry in registry.all(each)
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ["kind", "name", "origin", "what it is"],
+        [[row["kind"], row["name"], row["origin"], row["about"]] for row in rows],
+    )
+    if registry.quarantined():
+        say(f"{len(registry.quarantined())} plugin(s) failed to load; see 'ganglion plugins'")
+
+
+def _kind(text: str) -> str:
+    from ganglion.engine.hookspecs import KINDS
+
+    plural = {"criteria": "criterion", "samplers": "sampling", "penalties": "penalty", "strategies": "strategy"}
+    for kind in KINDS:
+        if fold(text) in (fold(kind), fold(kind) + "s") or plural.get(fold(text)) == kind:
+            return kind
+    raise ConfigError(f"unknown kind '{text}'{suggestion(text, KINDS)}")
+
+
+def about(thing: Any) -> str:
+    """The first sentence of what a thing says about itself."""
+    text = getattr(thing, "doc", None) or thing.__doc__ or ""
+    return " ".join(text.strip().split("\n\n")[0].split())
+
+
+def show(kind: str, name: str | None, plugins: Sequence[str], as_json: bool) -> None:
+    """The command `show`."""
+    registry = Registry().load(plugins)
+    if fold(kind) in NOT_REGISTERED:
+        title, text, models = fold(kind), *_unregistered(fold(kind))
+        extra: dict[str, Any] = {}
+    else:
+        kind = _kind(kind)
+        if name is None:
+            raise ConfigError(f"show {kind}: name one{suggestion('', (entry.name for entry in registry.all(kind)))}")
+        entry = registry.get(kind, name)
+        title, text = (
+            f"{entry.kind} {entry.name}",
+            (getattr(entry.thing, "doc", None) or entry.thing.__doc__ or "").strip(),
+        )
+        models = [getattr(entry.thing, "Settings", None)]
+        extra = _facts(entry)
+    settings = [info for model in models if model is not None for info in describe(model)]
+    preset = {fold(key): value for key, value in extra.get("preset", {}).items()}
+    if as_json:
+        print_json({"name": title, "about": text, **extra, "settings": [info._asdict() for info in settings]})
+        return
+    print(f"{title}\n")
+    print(_dedented(text) + "\n")
+    facts = {key: _fact(value) for key, value in extra.items() if value}
+    if facts:
+        print_pairs(facts)
+        print()
+    if settings:
+        print_table(["setting", "type", "default", "meaning"], [_setting_row(info, preset) for info in settings])
+    else:
+        print("no settings of its own")
+
+
+def _unregistered(kind: str) -> tuple[str, list[type[Settings]]]:
+    from ganglion.engine.adapters import AdapterSettings
+    from ganglion.engine.processors import ChainSettings
+
+    return {
+        "job": ("The keys that every job has.", [JobSettings]),
+        "role": ("The keys that every role has; ROLE.key=value is for one role.", [RoleSettings]),
+        "data": ("Which rows, and what is done to them, in the published order.", [AdapterSettings]),
+        "chain": ("How a role's gradients become updates; see also 'ganglion list processor'.", [ChainSettings]),
+    }[kind]  # type: ignore[return-value]
+
+
+def _facts(entry: Any) -> dict[str, Any]:
+    thing = entry.thing
+    facts: dict[str, Any] = {"origin": entry.origin, "also called": list(entry.aliases)}
+    if entry.kind == "strategy":
+        facts["roles"] = list(thing.roles)
+        facts["preset"] = dict(thing.preset)
+    arguments = getattr(thing, "layer_arguments", None)
+    if entry.kind == "network" and arguments is not None:
+        facts["layer arguments"] = [f"{layer}.{name}" for layer, names in arguments(None).items() for name in names]
+    return facts
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={format_value(item)}" for key, item in value.items())
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _setting_row(info: SettingInfo, preset: Mapping[str, Any]) -> list[str]:
+    default = preset.get(fold(info.key), info.default)
+    kind = f"{info.type} {info.bounds}".strip()
+    unit = f" [{info.unit}]" if info.unit else ""
+    also = f" (also {', '.join(info.also)})" if info.also else ""
+    return [info.key, kind, format_value(default), f"{info.help}{unit}{also}"]
+
+
+def _dedented(text: str) -> str:
+    import inspect
+
+    return inspect.cleandoc(text)
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+
+def list_runs(runs: str | None, as_json: bool) -> None:
+    """The command `runs`."""
+    from ganglion.engine.repository import Repository
+
+    repository = Repository(runs)
+    found = repository.list_runs()
+    if as_json:
+        print_json([{name: getattr(info, name) for name in info.__dataclass_fields__} for info in found])
+        return
+    if not found:
+        say(f"no runs in {repository.root}")
+        return
+    rows = [
+        [
+            info.tag,
+            info.status,
+            info.iteration,
+            info.strategy,
+            ",".join(info.networks),
+            info.dataset,
+            info.started or info.problem,
+        ]
+        for info in found
+    ]
+    print_table(["tag", "status", "iteration", "strategy", "networks", "data", "started"], rows)
+
+
+class SampleSettings(Settings):
+    """Keys of `ganglion sample`."""
+
+    count: int = setting(64, "how many samples", ge=1, le=1_000_000)
+    out: str | None = setting(None, "file: .png, .npz or .csv; none: samples.png in the run's directory")
+    seed: int = setting(0, "seed of the noise", ge=0)
+    checkpoint: str = setting("latest", "latest, best, or an iteration")
+    device: str = setting("cpu", "where the samples are made")
+
+
+def sample(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_json: bool) -> None:
+    """The command `sample`."""
+    from dataclasses import replace
+
+    from ganglion.engine.opening import draw_samples
+    from ganglion.engine.pictures import save_samples
+
+    tag, keys = _tag_and_keys(words)
+    settings = _own_settings(SampleSettings, keys, "ganglion sample")
+    opened = _open(tag, settings.checkpoint, settings.device, plugins, runs)
+    samples = draw_samples(opened, settings.count, settings.seed)
+    path = Path(settings.out) if settings.out else opened.run.directory / "samples.png"
+    save_samples(samples, replace(opened.spec, value_range=opened.data_range), path)
+    if as_json:
+        print_json({"tag": opened.run.tag, "iteration": opened.iteration, "count": settings.count, "file": str(path)})
+    else:
+        say(f"{settings.count} samples of run '{opened.run.tag}' after {opened.iteration:,} iterations:")
+        print(path)
+
+
+class EvaluateSettings(Settings):
+    """Keys of `ganglion evaluate`; further keys are the metric's or the data set's."""
+
+    metric: str | None = setting(None, "which metric; none: every one that fits")
+    checkpoint: str = setting("latest", "latest, best, or an iteration")
+    device: str = setting("cpu", "where networks are evaluated")
+    seed: int = setting(0, "seed of what is drawn", ge=0)
+
+
+def evaluate(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_json: bool) -> None:
+    """The command `evaluate`."""
+    from ganglion.engine.evaluation import evaluate_run
+
+    tag, keys = _tag_and_keys(words)
+    own = {fold(info.key) for info in describe(EvaluateSettings)}
+    settings = _own_settings(EvaluateSettings, {k: v for k, v in keys.items() if fold(k) in own}, "ganglion evaluate")
+    others = {key: value for key, value in keys.items() if fold(key) not in own}
+    registry, run = _find(tag, plugins, runs)
+    evaluations = evaluate_run(
+        registry, run, settings.metric, settings.checkpoint, settings.device, settings.seed, others, say
+    )
+    if as_json:
+        print_json({"tag": run.tag, "evaluations": [evaluation._asdict() for evaluation in evaluations]})
+        return
+    for evaluation in evaluations:
+        print(f"{evaluation.metric}\n")
+        print_pairs({name: f"{value:.6g}" for name, value in evaluation.values.items()})
+        for name, table in evaluation.details.items():
+            _print_detail(name, table)
+        print()
+
+
+def _print_detail(name: str, table: Any) -> None:
+    print()
+    if isinstance(table, Mapping) and "columns" in table:
+        print_table(table["columns"], table["rows"], title=name)
+    else:
+        print_pairs({name: table if isinstance(table, str) else format_value(table)})
+
+
+def _tag_and_keys(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
+    names, tokens = _split_words(words)
+    if len(names) > 1:
+        raise ConfigError(f"'{names[1]}': expected key=value after the tag")
+    return (names[0] if names else None), parse_tokens(tokens)
+
+
+def _own_settings(model: type[Settings], keys: Mapping[str, str], where: str) -> Any:
+    from ganglion.engine.settings import Level, Owner, refuse_unknown, resolve
+
+    owners, levels = [Owner(where, model)], [Level("command line", keys)]
+    result = resolve(owners, levels, ())
+    refuse_unknown(result.unknown, owners, levels, ())
+    return result.settings[0]
+
+
+def _find(tag: str | None, plugins: Sequence[str], runs: str | None) -> tuple[Registry, Any]:
+    from ganglion.engine.repository import Repository
+
+    return Registry().load(plugins), Repository(runs).find(tag)
+
+
+def _open(tag: str | None, checkpoint: str, device: str, plugins: Sequence[str], runs: str | None) -> Any:
+    from ganglion.engine.opening import open_run
+
+    registry, run = _find(tag, plugins, runs)
+    opened = open_run(registry, run, which_checkpoint(checkpoint), device)
+    for notice in opened.notices:
+        say(notice)
+    return opened
+
+
+def which_checkpoint(text: str) -> str | int:
+    """latest, best, or an iteration. Raises ConfigError."""
+    if text in ("latest", "best"):
+        return text
+    try:
+        number: int = parse_value(int, text)
+    except ValueError:
+        raise ConfigError(f"checkpoint={text}: expected latest, best, or an iteration") from None
+    return number
+
+
+# --- this installation --------------------------------------------------------------------------------------------
+
+
+def list_plugins(plugins: Sequence[str], as_json: bool) -> None:
+    """The command `plugins`."""
+    registry = Registry().load(plugins)
+    if as_json:
+        print_json([plugin._asdict() for plugin in registry.plugins])
+        return
+    if not registry.plugins:
+        print("no plugins besides the built-in ones; 'ganglion new strategy NAME' writes one")
+        return
+    rows = [[plugin.name, plugin.origin, plugin.version or "", plugin.error or "loaded"] for plugin in registry.plugins]
+    print_table(["plugin", "from", "version", "state"], rows)
+
+
+def doctor(runs: str | None, as_json: bool) -> None:
+    """The command `doctor`: exits 1 when something needs attention."""
+    from ganglion.engine.doctor import examine
+
+    findings = examine(runs)
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        print_table(
+            ["", "what", "found"],
+            [["ok" if finding.good else "!", finding.what, finding.found] for finding in findings],
+        )
+    if not all(finding.good for finding in findings):
+        sys.exit(1)
+
+
+__all__ = [
+    "about", "doctor", "evaluate", "job_folders", "learn", "list_plugins", "list_runs", "list_things", "sample", "say", "show",
+    "which_checkpoint",
+]  # fmt: skip

@@ -1,0 +1,447 @@
+"""Every interface that a plugin implements, and the values that cross between plugins and the engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ganglion.engine.settings import Settings
+
+if TYPE_CHECKING:
+    from ganglion.engine.processors import ProcessorChain
+    from ganglion.engine.samplers import BatchSampler
+    from ganglion.engine.streams import RandomStream
+
+Kind = Literal["image", "vector", "sequence", "noise", "score", "classes"]
+Range = tuple[float, float]
+
+
+class NoSettings(Settings):
+    """For components without settings."""
+
+
+# --- data ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What one sample of a data set is.
+
+    `shape` is (channels, height, width) for an image, (features,) for a vector, (steps, features) for a sequence.
+    `value_range` is the closed interval of the input's values, None where unbounded. `classes` names the classes when
+    targets are class indices; `target_shape` is the shape of a numeric target, None where there is none.
+    """
+
+    kind: Kind
+    shape: tuple[int, ...]
+    value_range: Range | None = None
+    classes: tuple[str, ...] = ()
+    target_shape: tuple[int, ...] | None = None
+    features: tuple[str, ...] = ()
+    sampling_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of a data set: `input` (batch, *shape), `target` (batch,) int64 class indices or (batch, *target_shape), more fields by name."""
+
+    input: Tensor
+    target: Tensor | None = None
+    fields: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.input.shape[0]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with `function` applied to every tensor."""
+        target = None if self.target is None else function(self.target)
+        return Batch(function(self.input), target, {name: function(value) for name, value in self.fields.items()})
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """Rows start..stop (half-open), as views."""
+        return self.map(lambda tensor: tensor[start:stop])
+
+    def with_input(self, value: Tensor) -> Batch:
+        """The same rows with another input."""
+        return replace(self, input=value)
+
+    def gather(self) -> Batch:
+        """The batch of all processes, differentiable; in one process the batch itself. For losses that mix samples."""
+        return self
+
+
+class Dataset(ABC):
+    """Rows that can be fetched by index. `resident` data are tensors in memory and are moved to the device once."""
+
+    spec: DataSpec
+    resident: bool = True
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def rows(self, indices: Tensor) -> Batch:
+        """The rows at `indices` (int64, 1-D). Raises DataError for a row that cannot be read."""
+
+    def targets(self) -> Tensor | None:
+        """All targets, where they are at hand without reading every row (needed by UNIFORMCLASS)."""
+        return None
+
+    def to(self, device: torch.device) -> Dataset:
+        """The data set on `device`; only resident data moves."""
+        return self
+
+
+class Splits(NamedTuple):
+    """The parts of a data set, each with the same spec; chronological for series."""
+
+    train: Dataset
+    validation: Dataset | None = None
+    test: Dataset | None = None
+
+
+class DataContext(NamedTuple):
+    """What a data set may use while it loads: folders to look in and to cache in, its seed, and a way to tell the user."""
+
+    folders: Sequence[Path]
+    cache: Path
+    seed: int
+    notify: Callable[[str], None]
+
+
+class DatasetFactory(ABC):
+    """A named data set: its settings, how it is loaded, and, where its distribution is known, how samples are judged."""
+
+    Settings: ClassVar[type[Settings]] = NoSettings
+
+    def __init__(self, settings: Any, context: DataContext) -> None:
+        self.settings = settings
+        self.context = context
+
+    @abstractmethod
+    def load(self) -> Splits:
+        """Read or make the data. Raises DataError where that is not possible."""
+
+    def assess(self, samples: Tensor) -> Mapping[str, float]:
+        """Figures on `samples` (count, *shape) that follow from the known distribution; empty where it is unknown."""
+        return {}
+
+
+class Adapter(ABC):
+    """Changes rows as they are fetched. `random` adapters draw anew for every batch and apply to training rows only."""
+
+    random: ClassVar[bool] = False
+
+    def spec(self, spec: DataSpec) -> DataSpec:
+        """The spec of adapted rows. Raises ConfigError where the adapter does not fit the data."""
+        return spec
+
+    @abstractmethod
+    def apply(self, batch: Batch, stream: RandomStream | None) -> Batch:
+        """The adapted rows; `stream` is given to random adapters."""
+
+
+class Sampling(ABC):
+    """Which rows come next: one epoch's order as a pure function of the generator that the engine seeds with (seed, epoch)."""
+
+    Settings: ClassVar[type[Settings]] = NoSettings
+
+    def __init__(self, settings: Any, dataset: Dataset) -> None:
+        self.settings = settings
+        self.dataset = dataset
+
+    @abstractmethod
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Row indices of one epoch (int64, 1-D, at least one)."""
+
+
+# --- networks -----------------------------------------------------------------------------------------------------
+
+
+class Port(NamedTuple):
+    """What goes into or comes out of a role's network, without the batch dimension."""
+
+    kind: Kind
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return int(torch.Size(self.shape).numel())
+
+
+class RoleShape(NamedTuple):
+    """Input and output of a role's network, as the strategy wants them."""
+
+    input: Port
+    output: Port
+
+
+@dataclass(frozen=True)
+class NetworkContext:
+    """What a network factory is given: its role, the shapes wanted, the data's spec, and its own settings.
+
+    `overrides` are `Layer.argument` values from the command line; they apply to layered (YAML) definitions only.
+    """
+
+    role: str
+    input: Port
+    output: Port
+    data: DataSpec
+    settings: Any = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+class NetworkFactory(Protocol):
+    """Any callable from a NetworkContext to a module; it may carry a `Settings` class.
+
+    The module may declare `output_range` (the interval of its values: data are scaled to it) and
+    `outputs = "probability"` (a discriminator that ends in a Sigmoid).
+    """
+
+    def __call__(self, context: NetworkContext, /) -> nn.Module: ...
+
+
+# --- learning -----------------------------------------------------------------------------------------------------
+
+
+class Loss(NamedTuple):
+    """What a loss function returns: a 0-d tensor to minimise and named 0-d terms to report."""
+
+    total: Tensor
+    terms: Mapping[str, Tensor] = {}
+
+
+class LearnProgress(NamedTuple):
+    """What one iteration reports: detached 0-d tensors, still on their device."""
+
+    iteration: int
+    values: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LearningContext:
+    """What a strategy works with. `sampler` and `processors` are absent when the strategy only generates."""
+
+    settings: Any
+    spec: DataSpec
+    networks: Mapping[str, nn.Module]
+    devices: Mapping[str, torch.device]
+    random: Callable[[str], RandomStream]
+    sampler: BatchSampler | None = None
+    processors: Mapping[str, ProcessorChain] = field(default_factory=dict)
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class LearningStrategy(ABC):
+    """How networks learn: set up once, then asked for one iteration at a time.
+
+    `roles` names the networks in command-line order; `preset` holds published defaults in command-line form;
+    `parts` maps a settings field that names a component to its kind (`{"criterion": "criterion"}`): the engine builds
+    it with its own settings into `context.parts`. `narrowed` maps a key to the one role it means when it has no prefix.
+    Tensors, plain numbers, strings, and objects with a `state_dict`,
+    that are attributes of the strategy are its state: saved and restored by the engine.
+    """
+
+    roles: ClassVar[tuple[str, ...]]
+    Settings: ClassVar[type[Settings]] = NoSettings
+    preset: ClassVar[Mapping[str, Any]] = {}
+    parts: ClassVar[Mapping[str, str]] = {}
+    narrowed: ClassVar[Mapping[str, str]] = {}
+    data_role: ClassVar[str | None] = None  # on whose device batches arrive; None: the last role's
+    context: LearningContext
+
+    @classmethod
+    @abstractmethod
+    def shapes(cls, settings: Any, spec: DataSpec) -> Mapping[str, RoleShape]:
+        """Input and output per role. Raises ConfigError where the data do not fit the strategy."""
+
+    @classmethod
+    def defaults(cls, spec: DataSpec) -> Mapping[str, Any]:
+        """Defaults that depend on the data, in command-line form; weaker than `preset`."""
+        return {}
+
+    def bind(self, context: LearningContext) -> None:
+        """Called by the engine before `setup`, and alone when the strategy is only to generate."""
+        self.context = context
+
+    def setup(self, context: LearningContext) -> None:
+        """Prepare for learning: called once, on a fresh start and before a resumed state is loaded."""
+
+    @abstractmethod
+    def process_iteration(self, i: int) -> LearnProgress:
+        """Carry out iteration `i` (0-based). Never waits for the device."""
+
+    def validate(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Per-sample figures (batch,) by name on unseen rows; "loss" chooses the best checkpoint."""
+        return {}
+
+    def noise(self, count: int, stream: RandomStream) -> Tensor | None:
+        """What `generate` starts from: None for a strategy that makes no samples."""
+        return None
+
+    def generate(self, noise: Tensor) -> Tensor:
+        """Samples (count, *spec.shape), made from `noise` in evaluation mode."""
+        raise NotImplementedError
+
+    def random(self, name: str) -> RandomStream:
+        """The random stream `name`; strategies draw from these only."""
+        return self.context.random(name)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State gathered from the attributes."""
+        from ganglion.engine.state import gather
+
+        return gather(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        from ganglion.engine.state import restore
+
+        restore(self, state)
+
+
+class Criterion(ABC):
+    """A loss per sample: mean over the event dimensions (all but the first), weighted by `mask` where given."""
+
+    Settings: ClassVar[type[Settings]] = NoSettings
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = settings if settings is not None else self.Settings()
+
+    @abstractmethod
+    def loss(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Loss (batch,) of `output` (batch, ...) against `target`."""
+
+
+class Objective(ABC):
+    """What both players minimise, given raw scores; both methods are pure functions of their arguments."""
+
+    Settings: ClassVar[type[Settings]] = NoSettings
+    reads_real: ClassVar[bool] = False  # whether the generator's loss uses real scores
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = settings if settings is not None else self.Settings()
+
+    @abstractmethod
+    def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """The real half and the fake half of the discriminator's loss, each 0-d."""
+
+    @abstractmethod
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """The generator's loss, 0-d."""
+
+
+class Penalty(ABC):
+    """A term added to the discriminator's loss."""
+
+    Settings: ClassVar[type[Settings]] = NoSettings
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = settings if settings is not None else self.Settings()
+
+    @abstractmethod
+    def penalty(self, scores: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+        """The weighted penalty, 0-d; `scores` maps samples to raw scores, `mix` is uniform in [0, 1), (batch,)."""
+
+
+class GradientProcessor(ABC):
+    """One link of a role's chain. `before` may change `parameter.grad`, `after` the parameters that were updated.
+
+    `key` names the setting whose presence makes the link part of the chain; `position` is its place in the published order.
+    """
+
+    Settings: ClassVar[type[Settings]] = NoSettings
+    key: ClassVar[str | None] = None
+    position: ClassVar[int] = 50
+
+    def __init__(self, settings: Any, network: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+        self.settings = settings
+        self.network = network
+        self.parameters = list(parameters)
+
+    def before(self, step: int) -> None:
+        """Change the gradients before update number `step` (0-based, counted per chain)."""
+
+    def after(self, step: int) -> None:
+        """Change the parameters after update number `step`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the link must remember between updates."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+
+
+class Method(GradientProcessor):
+    """The one link that updates the parameters: an optimiser."""
+
+    position: ClassVar[int] = 40
+
+    @abstractmethod
+    def update(self, step: int, learning_rate: float) -> None:
+        """Update the parameters from their gradients."""
+
+
+# --- judging and telling ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EvaluationContext:
+    """What a metric may use. `run` opens another finished run by tag (a classifier that judges, for example)."""
+
+    strategy: LearningStrategy
+    spec: DataSpec
+    device: torch.device
+    seed: int
+    load: Callable[[], tuple[DatasetFactory, Splits]]
+    run: Callable[[str], LearningStrategy]
+
+
+class Evaluation(NamedTuple):
+    """Named figures, and details (tables, lists) that go into the record but not onto one line."""
+
+    metric: str
+    values: Mapping[str, float]
+    details: Mapping[str, Any] = {}
+
+
+class Metric(ABC):
+    """Judges a finished or running strategy. Its registered name ends in a version once it is quoted anywhere."""
+
+    Settings: ClassVar[type[Settings]] = NoSettings
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = settings if settings is not None else self.Settings()
+
+    @abstractmethod
+    def applies(self, context: EvaluationContext) -> bool:
+        """Whether this metric says something about such a strategy and data."""
+
+    @abstractmethod
+    def evaluate(self, context: EvaluationContext) -> Evaluation:
+        """Judge. Raises DataError or ConfigError where something it needs is missing."""
+
+
+class Trace(ABC):
+    """Receives the events of a run, in order (`engine.trace` declares them)."""
+
+    Settings: ClassVar[type[Settings]] = NoSettings
+
+    @abstractmethod
+    def receive(self, event: Any) -> None:
+        """Handle one event; events of unknown type are ignored."""
+
+    def close(self) -> None:
+        """Flush and release; called once, also after a failure."""
+
+
+Register = Callable[..., None]
+Events = Iterator[Any]

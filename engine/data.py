@@ -1,0 +1,142 @@
+"""Data in memory: the tensors behind a data set, views of it, its digest, and the check that all is finite."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ganglion.engine.contracts import Batch, Dataset, DataSpec, Range
+from ganglion.engine.errors import DataError
+
+
+class TensorDataset(Dataset):
+    """Rows held as tensors. `input` may be uint8: it is stored as it is, and read as float `input * scale + shift`.
+
+    `target` is int64 class indices (rows,) or numbers (rows, *target_shape); `fields` are further tensors by name.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        input: Tensor,  # noqa: A002
+        target: Tensor | None = None,
+        fields: Mapping[str, Tensor] | None = None,
+        scale: float = 1.0,
+        shift: float = 0.0,
+    ) -> None:
+        self.spec = spec
+        self.input = input
+        self.target = target
+        self.fields = dict(fields or {})
+        self.scale = scale
+        self.shift = shift
+
+    def __len__(self) -> int:
+        return self.input.shape[0]
+
+    def rows(self, indices: Tensor) -> Batch:
+        indices = indices.to(self.input.device)
+        rows = self.input.index_select(0, indices)
+        if rows.dtype == torch.uint8:
+            rows = rows.to(torch.get_default_dtype())
+        if self.scale != 1.0:
+            rows = rows.mul_(self.scale)
+        if self.shift != 0.0:
+            rows = rows.add_(self.shift)
+        target = None if self.target is None else self.target.index_select(0, indices)
+        return Batch(rows, target, {name: value.index_select(0, indices) for name, value in self.fields.items()})
+
+    def targets(self) -> Tensor | None:
+        return self.target
+
+    def to(self, device: torch.device) -> TensorDataset:
+        target = None if self.target is None else self.target.to(device)
+        fields = {name: value.to(device) for name, value in self.fields.items()}
+        return TensorDataset(self.spec, self.input.to(device), target, fields, self.scale, self.shift)
+
+    def scaled(self, wanted: Range) -> TensorDataset:
+        """The same rows with their values mapped from `spec.value_range` onto `wanted`."""
+        assert self.spec.value_range is not None
+        low, high = self.spec.value_range
+        factor = (wanted[1] - wanted[0]) / (high - low)
+        shift = (self.shift - low) * factor + wanted[0]
+        spec = replace(self.spec, value_range=wanted)
+        return TensorDataset(spec, self.input, self.target, self.fields, self.scale * factor, shift)
+
+
+class Subset(Dataset):
+    """The rows of `source` at `indices`, without a copy."""
+
+    def __init__(self, source: Dataset, indices: Tensor) -> None:
+        self.source = source
+        self.indices = indices
+        self.spec = source.spec
+        self.resident = source.resident
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def rows(self, indices: Tensor) -> Batch:
+        return self.source.rows(self.indices[indices.to(self.indices.device)])
+
+    def targets(self) -> Tensor | None:
+        targets = self.source.targets()
+        return None if targets is None else targets[self.indices.to(targets.device)]
+
+    def to(self, device: torch.device) -> Subset:
+        return Subset(self.source.to(device), self.indices.to(device))
+
+
+def take(dataset: Dataset, rows: Tensor) -> Dataset:
+    """The given rows of `dataset`, without a copy: a view where they are consecutive rows of tensors, else a Subset."""
+    count = len(rows)
+    consecutive = count > 0 and int(rows[-1] - rows[0]) == count - 1 and bool((rows.diff() == 1).all())
+    if consecutive and count == len(dataset):
+        return dataset
+    if not consecutive or not isinstance(dataset, TensorDataset):
+        return Subset(dataset, rows)
+    part = slice(int(rows[0]), int(rows[-1]) + 1)
+    target = None if dataset.target is None else dataset.target[part]
+    fields = {name: value[part] for name, value in dataset.fields.items()}
+    return TensorDataset(dataset.spec, dataset.input[part], target, fields, dataset.scale, dataset.shift)
+
+
+def data_digest(dataset: Dataset, samples: int = 256) -> str:
+    """A sha256 of the number of rows, their form, and evenly spaced rows, first and last included: always cheap."""
+    count = len(dataset)
+    digest = hashlib.sha256(repr((count, dataset.spec)).encode())
+    if count:
+        spaced = torch.linspace(0, count - 1, min(count, samples), dtype=torch.float64).round().to(torch.int64)
+        batch = dataset.rows(spaced)
+        named = {"input": batch.input, "target": batch.target, **batch.fields}
+        for name, value in named.items():
+            if value is not None:
+                digest.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_finite(dataset: Dataset, name: str, rows_at_once: int = 65536) -> None:
+    """Raises DataError, naming row and column, for the first NaN or infinity among the numbers of `dataset`."""
+    if isinstance(dataset, TensorDataset) and not dataset.input.is_floating_point():
+        dataset = TensorDataset(dataset.spec, dataset.input[:, :0], dataset.target, dataset.fields)  # no bytes to check
+    for start in range(0, len(dataset), rows_at_once):
+        batch = dataset.rows(torch.arange(start, min(start + rows_at_once, len(dataset))))
+        for label, value in {"input": batch.input, "target": batch.target, **batch.fields}.items():
+            _check_part(name, label, value, start, dataset)
+
+
+def _check_part(name: str, label: str, value: Tensor | None, start: int, dataset: Dataset) -> None:
+    if value is None or not value.is_floating_point() or bool(value.isfinite().all()):
+        return
+    row, *place = (~value.isfinite()).nonzero()[0].tolist()
+    column = ",".join(str(index) for index in place)
+    features = dataset.spec.features
+    if label == "input" and len(place) == 1 and len(features) == value.shape[1]:
+        column = f"'{features[place[0]]}'"
+    where = f"{label} row {start + row}" + (f", column {column}," if column else "")
+    raise DataError(f"{name}: {where} is {value[(row, *place)].item()}, but every value must be a finite number")

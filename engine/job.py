@@ -1,0 +1,183 @@
+"""A job: the complete description of one piece of work, from the command line, a job file, or Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ganglion.engine.errors import ConfigError, InputError
+from ganglion.engine.settings import Settings, setting
+
+JOB_FORMAT = 1
+LIFE_CYCLE = ("tag", "initTag", "clean")  # belong to one start of a run, not to the job
+
+
+class JobSettings(Settings):
+    """The keys that every job has, whatever it names."""
+
+    tag: str | None = setting(None, "name of the run; none: a fresh one; an existing one goes on where it stopped")
+    init_tag: str | None = setting(None, "start from the weights of another run")
+    clean: bool = setting(False, "start the tag anew, its old run is removed")
+    seed: int = setting(0, "where all random streams start", ge=0)
+    iterations: int = setting(
+        10_000, "total number of iterations; -1: endless", unit="iterations", also=("maxIterations",), ge=-1
+    )
+    epochs: float | None = setting(
+        None, "another way to give iterations: passes over the training rows", unit="epochs", gt=0
+    )
+    batch_size: int = setting(64, "rows per batch", unit="rows", ge=1)
+    sampling: str = setting("UNIFORM", "which rows come next ('ganglion list sampling')")
+    fetch_threads: int = setting(2, "workers that read data which do not fit in memory", ge=1)
+    trace: bool = setting(True, "show progress; false: start, end and problems only")
+    traces: tuple[str, ...] = setting(
+        ("terminal", "lines", "pictures"), "who is told of progress ('ganglion list trace')"
+    )
+    trace_interval: int = setting(100, "iterations between trace points", unit="iterations", ge=1)
+    sample_interval: int | None = setting(
+        None, "iterations between pictures; 0: none; none: ten moments of the run", unit="iterations", ge=0
+    )
+    samples: int = setting(64, "samples in a picture", ge=1)
+    store_interval: int = setting(
+        0, "iterations between checkpoints that are kept for good; 0: none", unit="iterations", ge=0
+    )
+    store_seconds: float = setting(60.0, "seconds between checkpoints; the end is always stored", unit="seconds", ge=0)
+    keep: int = setting(3, "newest checkpoints that are kept; 0: all", ge=0)
+    fixed: tuple[str, ...] = setting(
+        (), "roles, or the beginnings of parameter names (role.layers.0), that do not learn"
+    )
+    decay_iterations: int | None = setting(
+        None, "length of learning-rate decay; none: the iterations of the first start", unit="iterations", ge=1
+    )
+    validation_interval: int = setting(1000, "iterations between validations", unit="iterations", ge=1)
+    loss_threshold: float | None = setting(
+        None,
+        "stop when the loss has fallen by less than this over thresholdWindow trace points",
+        also=("minibatchLossThreshold",),
+    )
+    validation_loss_threshold: float | None = setting(
+        None, "stop when the validation loss has fallen by less than this over thresholdWindow validations"
+    )
+    threshold_window: int = setting(10, "how many trace points or validations back a threshold looks", ge=1)
+    nan_retry: int = setting(
+        0, "times that a run which is no longer finite goes back to its last good checkpoint", also=("NaNretry",), ge=0
+    )
+    nan_factor: float = setting(0.5, "factor on all learning rates at each such retry", gt=0, le=1)
+    threads: int | None = setting(None, "processor threads of torch; none: the faster of one and all, measured", ge=1)
+
+
+class RoleSettings(Settings):
+    """The keys that every role has."""
+
+    device: str = setting("auto", "where the role's network lives: auto, cpu, cuda, cuda:1, mps")
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """What was asked for, before anything is resolved: names, and keys by level of precedence."""
+
+    networks: tuple[str, ...]
+    dataset: str
+    strategy: str
+    given: Mapping[str, Any] = field(default_factory=dict)
+    from_file: Mapping[str, Any] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
+
+
+def parse_tokens(tokens: Sequence[str]) -> dict[str, str]:
+    """`key=value` tokens, split at the first `=`. Raises ConfigError for a token without one and for a repeated key."""
+    keys: dict[str, str] = {}
+    for token in tokens:
+        key, equals, value = token.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"'{token}': expected key=value after the data set, e.g. batchSize=64")
+        if key.strip() in keys:
+            raise ConfigError(f"'{token}': the key '{key.strip()}' is given twice")
+        keys[key.strip()] = value
+    return keys
+
+
+def request(
+    networks: Sequence[str] | str | None,
+    dataset: str | None,
+    given: Mapping[str, Any],
+    job: Mapping[str, Any] | None = None,
+    plugins: Sequence[str] = (),
+) -> JobRequest:
+    """Bring together names and keys from a job file and from the command line (which wins). Raises ConfigError."""
+    job = job or {}
+    given = {key: value for key, value in given.items()}
+    named = {key: given.pop(key, None) for key in ("networks", "dataset", "strategy") if key in given}
+    names = networks or named.get("networks") or job.get("networks") or ()
+    split = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+    data = dataset or named.get("dataset") or job.get("dataset")
+    if not split or not all(split):
+        raise ConfigError("no networks: name one per role, e.g. Generator,Discriminator")
+    if not data:
+        raise ConfigError("no data set: name one after the networks, e.g. Digits ('ganglion list dataset')")
+    strategy = named.get("strategy") or job.get("strategy") or "FeedForward"
+    return JobRequest(tuple(split), str(data), str(strategy), given, dict(job.get("settings") or {}), tuple(plugins))
+
+
+def read_job(path: Path) -> dict[str, Any]:
+    """A job file: networks, dataset, strategy, settings. Raises ConfigError with the line that is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"job file {path}: it cannot be read ({error})") from None
+    return parse_job(text, str(path))
+
+
+def parse_job(text: str, origin: str) -> dict[str, Any]:
+    """The mapping that a job file's text holds. Raises ConfigError."""
+    try:
+        job = yaml.load(text, Loader=_TextLoader)  # noqa: S506 - a SafeLoader without implicit types
+    except yaml.YAMLError as error:
+        raise ConfigError(f"job file {origin}: {' '.join(str(error).split())}") from None
+    known = {"format", "networks", "dataset", "strategy", "settings", "plugins", "doc"}
+    if not isinstance(job, dict) or not isinstance(job.get("settings", {}), (dict, type(None))):
+        raise ConfigError(f"job file {origin}: expected networks, dataset, strategy and a mapping of settings")
+    unknown = set(job) - known
+    if unknown:
+        raise ConfigError(f"job file {origin}: unknown entry '{min(unknown)}'; there are: {', '.join(sorted(known))}")
+    if str(job.get("format", JOB_FORMAT)) not in {str(JOB_FORMAT)}:
+        raise ConfigError(
+            f"job file {origin}: format {job['format']} is not one that this version reads ({JOB_FORMAT})"
+        )
+    return job
+
+
+class _TextLoader(yaml.SafeLoader):
+    """Reads every scalar as text: settings are parsed by their declared type, never by YAML's rules."""
+
+
+_TextLoader.yaml_implicit_resolvers = {}
+
+
+def named_job(name: str, folders: Sequence[Path]) -> Path:
+    """A job file by path, or by the name of one that ships with Ganglion. Raises ConfigError."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    for folder in folders:
+        shipped = folder / f"{name}.yaml"
+        if shipped.is_file():
+            return shipped
+    names = sorted(file.stem for folder in folders for file in folder.glob("*.yaml"))
+    raise ConfigError(f"there is no job file '{name}', and none of that name ships with Ganglion: {', '.join(names)}")
+
+
+__all__ = [
+    "InputError",
+    "JobRequest",
+    "JobSettings",
+    "RoleSettings",
+    "named_job",
+    "parse_job",
+    "parse_tokens",
+    "read_job",
+    "request",
+]

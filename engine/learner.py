@@ -1,0 +1,291 @@
+"""The loop: it knows when things happen in a run, and leaves what happens to the strategy, the store and the traces."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ganglion.engine.contracts import DataSpec, LearnProgress
+from ganglion.engine.errors import DivergedError, RunError
+from ganglion.engine.session import Session, make_samples, to_data_scale
+from ganglion.engine.store import Store
+from ganglion.engine.streams import RandomStream
+from ganglion.engine.trace import CheckpointStored, Notice, SamplesMade, TracePoint, Traces, Validated
+from ganglion.engine.validation import validate
+
+PICTURE_MOMENTS = 10
+ENDLESS_PICTURES = 1000  # iterations between pictures of a run without an end
+
+
+class Outcome(NamedTuple):
+    """How a run ended: `status` is finished or stopped; `signal` is what stopped it, 0 otherwise."""
+
+    iteration: int
+    seconds: float
+    status: str
+    reason: str
+    values: Mapping[str, float]
+    signal: int = 0
+
+
+class Learner:
+    """Carries out the iterations of one session, from `iteration` on."""
+
+    def __init__(self, session: Session, store: Store, traces: Traces) -> None:
+        self.session = session
+        self.job = session.plan.job
+        self.store = store
+        self.traces = traces
+        self.iteration = 0
+        self.seconds = 0.0
+        self.retries = 0
+        self.best: float | None = None
+        self.losses: list[float] = []
+        self.validation_losses: list[float] = []
+        self.values: dict[str, float] = {}
+        self.limit = None if self.job.iterations < 0 else self.job.iterations
+        self.picture_interval = _picture_interval(self.job.sample_interval, self.limit)
+        self._signal = 0
+        self._began = 0.0
+        self._traced = (0, 0.0)
+        self._stored_at = 0.0
+
+    # --- state
+
+    def state_dict(self) -> dict[str, Any]:
+        """The session's state and the learner's own counters."""
+        return {
+            "session": self.session.state_dict(),
+            "learner": {
+                "iteration": self.iteration,
+                "seconds": self._seconds(),
+                "retries": self.retries,
+                "best": self.best,
+                "losses": self.losses[-self.job.threshold_window - 1 :],
+                "validation_losses": self.validation_losses[-self.job.threshold_window - 1 :],
+            },
+        }
+
+    def load(self, weights: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.session.load_weights(weights)
+        self.session.load_state_dict(state["session"])
+        own = state["learner"]
+        self.iteration, self.seconds = int(own["iteration"]), float(own["seconds"])
+        self.retries, self.best = int(own["retries"]), own["best"]
+        self.losses, self.validation_losses = list(own["losses"]), list(own["validation_losses"])
+
+    # --- the loop
+
+    def learn(self) -> Outcome:
+        """Iterate to the end, or until stopped. Raises RunError; the last good state is on disk then."""
+        self._began = self._stored_at = time.monotonic()
+        self._traced = (self.iteration, self._began)
+        if self.iteration == 0 and not self.store.has_checkpoint():
+            self.store_now()
+        if self.iteration == 0:
+            self.make_pictures()
+        with self._signals():
+            reason = self._iterate()
+        status = "stopped" if self._signal else "finished"
+        return Outcome(self.iteration, self._seconds(), status, reason, self.values, self._signal)
+
+    def _iterate(self) -> str:
+        process = self.session.strategy.process_iteration
+        chains = tuple(self.session.chains.values())
+        pause = self.job.store_seconds or math.inf
+        event = self._next_event()
+        while self.limit is None or self.iteration < self.limit:
+            for chain in chains:
+                chain.begin(self.iteration)
+            progress = process(self.iteration)
+            self.iteration += 1
+            if self.iteration >= event or self._signal or time.monotonic() - self._stored_at > pause:
+                reason = self._attend(progress, self.iteration >= event)
+                if reason is not None:
+                    return reason
+                event = self._next_event()
+        return "all iterations done"
+
+    def _attend(self, progress: LearnProgress, due: bool) -> str | None:
+        """Whatever is due after this iteration; the reason to stop, if there is one."""
+        try:
+            reason = self._due(progress) if due else None
+            if self._signal:
+                reason = f"stopped by {signal.Signals(self._signal).name}"
+            last = self.limit is not None and self.iteration >= self.limit
+            if reason or last or self._store_due():
+                self.store_now()
+            return reason
+        except DivergedError as error:
+            self._retry(error)
+            return None
+
+    def _due(self, progress: LearnProgress) -> str | None:
+        number, job, reason = self.iteration, self.job, None
+        last = self.limit is not None and number >= self.limit
+        if last or number % job.trace_interval == 0:
+            reason = self._trace(progress)
+        if self.session.data.validation is not None and (last or number % job.validation_interval == 0):
+            reason = self._validate() or reason
+        if self.picture_interval and (last or number % self.picture_interval == 0):
+            self.make_pictures()
+        return reason
+
+    def _next_event(self) -> int:
+        intervals = [self.job.trace_interval, self.picture_interval, self.job.store_interval]
+        if self.session.data.validation is not None:
+            intervals.append(self.job.validation_interval)
+        following = [(self.iteration // interval + 1) * interval for interval in intervals if interval]
+        return min(following if self.limit is None else [*following, self.limit])
+
+    def _store_due(self) -> bool:
+        interval = self.job.store_interval
+        timed = self.job.store_seconds and time.monotonic() - self._stored_at > self.job.store_seconds
+        return bool(timed or (interval and self.iteration % interval == 0))
+
+    # --- what happens
+
+    def _trace(self, progress: LearnProgress) -> str | None:
+        self.values = read_values(progress.values)
+        now = time.monotonic()
+        iterations, since = self.iteration - self._traced[0], now - self._traced[1]
+        self._traced = (self.iteration, now)
+        rate = iterations / since if since > 0 else 0.0
+        self.traces(TracePoint(self.iteration, self._seconds(), rate, self.values))
+        wrong = [name for name, value in self.values.items() if not math.isfinite(value)]
+        if wrong:
+            raise DivergedError(f"{wrong[0]} is {self.values[wrong[0]]} at iteration {self.iteration}")
+        self.losses.append(next(iter(self.values.values()), 0.0))
+        return _stalled(self.losses, self.job.loss_threshold, self.job.threshold_window, "loss")
+
+    def _validate(self) -> str | None:
+        values = validate(self.session)
+        loss = values.get("loss", math.nan)
+        if math.isnan(loss):
+            raise DivergedError(f"the validation loss is not a number at iteration {self.iteration}")
+        best = self.best is None or loss < self.best
+        self.validation_losses.append(loss)
+        self.traces(Validated(self.iteration, values, best))
+        if best:
+            self.best = loss
+            self.store_now(best=True)
+        return _stalled(
+            self.validation_losses, self.job.validation_loss_threshold, self.job.threshold_window, "validation loss"
+        )
+
+    def make_pictures(self) -> None:
+        """Samples from the noise of stream `pictures`, always the same, for the traces to draw."""
+        session = self.session
+        stream = RandomStream(session.plan.job.seed, "pictures", session.streams.device)
+        with session.judging():
+            noise = session.strategy.noise(self.job.samples, stream)
+            if noise is None or not self.picture_interval:
+                return
+            samples = make_samples(session.strategy, noise)
+            rows = torch.arange(min(self.job.samples * 4, len(session.data.train)))
+            real = session.data.train.rows(rows).input.float().cpu()
+            real = real if real.shape[1:] == samples.shape[1:] else samples[:0]
+        scale = (session.spec.value_range, session.data_range)
+        self.traces(
+            SamplesMade(self.iteration, to_data_scale(samples, *scale), to_data_scale(real, *scale), self._data_spec())
+        )
+
+    def _data_spec(self) -> DataSpec:
+        return replace(self.session.spec, value_range=self.session.data_range)
+
+    def store_now(self, best: bool = False) -> None:
+        """Write a checkpoint of the state after `iteration` iterations. Raises DivergedError where it is not finite."""
+        interval = self.job.store_interval
+        kept = bool(interval and self.iteration and self.iteration % interval == 0)
+        directory = self.store.save(
+            self.iteration, self.session.weights(), self.session.averaged(), self.state_dict(), kept, best
+        )
+        self._stored_at = time.monotonic()
+        self.traces(CheckpointStored(self.iteration, directory))
+
+    def _retry(self, error: DivergedError) -> None:
+        """Back to the last good checkpoint with smaller learning rates, as often as nanRetry allows."""
+        failed = self.iteration
+        if self.retries >= self.job.nan_retry:
+            hint = "; nanRetry=3 would go back and lower the learning rate" if not self.job.nan_retry else ""
+            raise DivergedError(f"{error}; the last good state is kept{hint}") from None
+        retries = self.retries + 1
+        seconds = self._seconds()
+        weights, state = self.store.restore()
+        self.load(weights, state)
+        self.retries, self.seconds = retries, seconds
+        self._began = time.monotonic()
+        self._traced = (self.iteration, self._began)
+        for chain in self.session.chains.values():
+            chain.lower_learning_rate(self.job.nan_factor)
+        self.store_now()
+        self.traces(
+            Notice(
+                f"{error}: back from iteration {failed} to {self.iteration}, learning rates times {self.job.nan_factor:g} "
+                f"(retry {retries} of {self.job.nan_retry})"
+            )
+        )
+
+    # --- time and signals
+
+    def _seconds(self) -> float:
+        return self.seconds + (time.monotonic() - self._began if self._began else 0.0)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM store and stop; a second SIGINT stops at once."""
+        try:
+            before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread: the caller's signals are its own
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: object) -> None:
+        if self._signal and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = number
+
+
+def read_values(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Progress on the host: one transfer for all values."""
+    if not values:
+        return {}
+    devices = {value.device for value in values.values()}
+    if len(devices) > 1:
+        return {name: float(value) for name, value in values.items()}
+    numbers = torch.stack(
+        [value.detach().to(torch.float64 if value.device.type == "cpu" else torch.float32) for value in values.values()]
+    )
+    return dict(zip(values, numbers.tolist(), strict=True))
+
+
+def _stalled(losses: Sequence[float], threshold: float | None, window: int, name: str) -> str | None:
+    if threshold is None or len(losses) <= window:
+        return None
+    fallen = losses[-window - 1] - losses[-1]
+    if fallen >= threshold:
+        return None
+    return f"the {name} has fallen by {fallen:.4g}, less than {threshold:g}, over the last {window} readings"
+
+
+def _picture_interval(wanted: int | None, limit: int | None) -> int:
+    if wanted is not None:
+        return wanted
+    return ENDLESS_PICTURES if limit is None else max(1, limit // PICTURE_MOMENTS)
+
+
+__all__ = ["Learner", "Outcome", "RunError", "read_values"]

@@ -1,0 +1,261 @@
+"""The processor chain of a role: from a loss, or gradients that are there, to one update of the role's network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ganglion.engine.contracts import Batch, GradientProcessor, Loss, Method
+from ganglion.engine.decay import decay_of
+from ganglion.engine.errors import ConfigError, RunError, fold, suggestion
+from ganglion.engine.settings import Settings, describe, setting
+
+
+class ChainSettings(Settings):
+    """How a role's gradients become updates: the method, how its learning rate falls, and what stands around it.
+
+    Published order: clipNorm, clipValue, l2, method, dianneL2, dianneMomentum, clamp, ema; each link takes part when
+    its key is given.
+    """
+
+    method: str = setting("SGD", "what updates the weights: an optimiser")
+    decay_type: Literal["exponential", "linear", "cosine"] | None = setting(
+        None, "how the learning rate falls; with decayRate alone: exponential"
+    )
+    decay_rate: float | None = setting(
+        None,
+        "exponential: exp(-i decayRate) of the way above the minimum; linear: taken off per iteration",
+        unit="per iteration",
+        ge=0,
+    )
+    min_learning_rate: float = setting(0.0, "where a falling learning rate ends", ge=0)
+    accumulate: int = setting(1, "micro-batches per update, of equal size", also=["accumulation"], ge=1)
+    processors: tuple[str, ...] | None = setting(
+        None, "the links in another order, or third-party ones; 'method' stands for the method"
+    )
+
+
+# --- the order of the links ---------------------------------------------------------------------------------------
+
+
+def is_wanted(link: type[GradientProcessor], settings: Settings) -> bool:
+    """Whether the setting that makes a link part of the chain has a value."""
+    if link.key is None:
+        return False
+    names = [info.name for info in describe(link.Settings) if fold(info.key) == fold(link.key)]
+    value = getattr(settings, names[0]) if names else None
+    return value is not None and value is not False
+
+
+def order_links(
+    role: str, chosen: Mapping[str, type[GradientProcessor]], listed: Sequence[str] | None = None
+) -> list[str]:
+    """The names of the links in the order in which they act: by position, or as `listed` (then every one, once).
+
+    `chosen` holds the method and the links of a chain by registered name; in a list `method` stands for the method.
+    Raises ConfigError unless exactly one of them is a method, and for a list that does not fit the links.
+    """
+    methods = [name for name, link in chosen.items() if issubclass(link, Method)]
+    if len(methods) != 1:
+        came = "no method" if not methods else f"{len(methods)} methods ({', '.join(methods)})"
+        raise ConfigError(f"{role}: a chain has exactly one method, and this one has {came}")
+    if listed is None:
+        return sorted(chosen, key=lambda name: chosen[name].position)
+    names = [_listed(role, name, chosen, methods[0]) for name in listed]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{role}: processors={','.join(listed)} names '{twice}' twice")
+    missing = next((name for name in chosen if name not in names), None)
+    if missing is not None:
+        raise ConfigError(
+            f"{role}: processors={','.join(listed)} leaves out '{missing}' of this chain; list it or drop its key"
+        )
+    _check_sides(role, names, chosen, methods[0])
+    return names
+
+
+def _listed(role: str, name: str, chosen: Collection[str], method: str) -> str:
+    if fold(name) == "method":
+        return method
+    for known in chosen:
+        if fold(known) == fold(name):
+            return known
+    raise ConfigError(f"{role}: processors: '{name}' is no link of this chain{suggestion(name, chosen)}")
+
+
+def _check_sides(role: str, names: list[str], chosen: Mapping[str, type[GradientProcessor]], method: str) -> None:
+    """A link that changes gradients alone stands before the method, one that changes weights alone after it."""
+    for place, name in enumerate(names):
+        before, after = _overrides(chosen[name], "before"), _overrides(chosen[name], "after")
+        if before != after and before == (place > names.index(method)) and name != method:
+            what, side = ("gradients", "before") if before else ("weights", "after")
+            raise ConfigError(f"{role}: processors: '{name}' changes {what}, so it stands {side} the method '{method}'")
+
+
+def _overrides(link: type[GradientProcessor], name: str) -> bool:
+    return getattr(link, name) is not getattr(GradientProcessor, name)
+
+
+# --- the chain ----------------------------------------------------------------------------------------------------
+
+
+class ProcessorChain:
+    """All gradient processors of one role: `links` in the order in which they act; fixed parameters are not passed.
+
+    `learning_rate` is the rate of the current iteration, `updates` counts the updates so far.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        network: nn.Module,
+        parameters: Sequence[nn.Parameter],
+        method: Method,
+        links: Sequence[GradientProcessor],
+        settings: ChainSettings,
+        learning_rate: float,
+        decay_iterations: int,
+    ) -> None:
+        self.role = role
+        self.network = network
+        self.parameters = list(parameters)
+        self.method = method
+        self.links = list(links)
+        self.settings = settings
+        self.iteration = 0
+        self.updates = 0
+        self._factor = 1.0
+        self._start_rate = learning_rate
+        self._decay = decay_of(role, settings, method, learning_rate, decay_iterations)
+        self._parts = settings.accumulate
+        self._before = [link.before for link in self.links if _overrides(type(link), "before")]
+        self._after = [link.after for link in self.links if _overrides(type(link), "after")]
+        self.begin(0)
+
+    def begin(self, iteration: int) -> None:
+        """Tell the chain which iteration of the learner this is: the learning rate follows it."""
+        self.iteration = iteration
+        rate = self._start_rate if self._decay is None else self._decay(iteration)
+        self.learning_rate = rate * self._factor
+
+    def update(self, loss_of: Callable[..., Loss | Tensor], *inputs: Any) -> Loss:
+        """Update the parameters by the gradient of `loss_of(*inputs)`, and return its loss, detached.
+
+        Only these parameters get a gradient, so nothing is computed for other networks' weights. `inputs` (tensors,
+        Batches, None) share their first dimension: with `accumulate` the loss is that of equal parts, averaged.
+        """
+        self.zero()
+        if self._parts > 1:
+            loss = self._accumulate(loss_of, inputs)
+        else:
+            given = loss_of(*inputs)
+            loss = given if isinstance(given, Loss) else Loss(given)
+            self._differentiate(loss.total)
+        self._apply()
+        self.zero()
+        terms = {name: term.detach() for name, term in loss.terms.items()} if loss.terms else {}
+        return Loss(loss.total.detach(), terms)
+
+    def zero(self) -> None:
+        """Drop all gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def step(self, iteration: int) -> None:
+        """Update from gradients that the strategy has put into `parameter.grad` itself."""
+        self.begin(iteration)
+        self._apply()
+
+    def _apply(self) -> None:
+        number = self.updates
+        with torch.no_grad():
+            for before in self._before:
+                before(number)
+            self.method.update(number, self.learning_rate)
+            for after in self._after:
+                after(number)
+        self.updates = number + 1
+
+    def _differentiate(self, total: Tensor) -> None:
+        if not self.parameters:  # all fixed: the loss is still reported
+            return
+        try:
+            # `inputs` confines the work and the gradients to the own parameters; unused ones keep None, and torch
+            # sees to it that no two gradients share memory, which links that change them in place rely on.
+            torch.autograd.backward(total, inputs=self.parameters)
+        except RuntimeError:
+            self._explain(total)
+            raise
+
+    def _explain(self, total: Tensor) -> None:
+        """Raise RunError where the loss itself is the reason why it has no gradient."""
+        if total.numel() != 1:
+            raise RunError(f"{self.role}: the loss has shape {tuple(total.shape)}; one number is wanted: average it")
+        if not total.requires_grad:
+            raise RunError(f"{self.role}: the loss does not depend on the weights of this role's network")
+
+    def _accumulate(self, loss_of: Callable[..., Loss | Tensor], inputs: Sequence[Any]) -> Loss:
+        size = self._part_size(inputs)
+        losses = []
+        for start in range(0, size * self._parts, size):
+            given = loss_of(*(_rows(value, start, start + size) for value in inputs))
+            loss = given if isinstance(given, Loss) else Loss(given)
+            self._differentiate(loss.total / self._parts)
+            losses.append(Loss(loss.total.detach(), {name: term.detach() for name, term in loss.terms.items()}))
+        terms = {name: torch.stack([loss.terms[name] for loss in losses]).mean() for name in losses[0].terms}
+        return Loss(torch.stack([loss.total for loss in losses]).mean(), terms)
+
+    def _part_size(self, inputs: Sequence[Any]) -> int:
+        sizes = {len(value) for value in inputs if isinstance(value, (Tensor, Batch))}
+        if len(sizes) != 1 or min(sizes) % self._parts:
+            came = ", ".join(str(size) for size in sorted(sizes)) or "none"
+            raise ConfigError(
+                f"{self.role}: accumulate={self._parts} cannot part batches of {came} rows; "
+                f"the batch size must be a multiple of {self._parts}"
+            )
+        return sizes.pop() // self._parts
+
+    def averaged(self) -> dict[str, Tensor] | None:
+        """The state of the averaged network, when a link of the chain keeps one."""
+        for link in self.links:
+            average = getattr(link, "averaged", None)
+            if average is not None:
+                state: dict[str, Tensor] = average()
+                return state
+        return None
+
+    def lower_learning_rate(self, factor: float) -> None:
+        """Multiply the learning rate by `factor` from now on, in resumed runs too; call it after restoring a state."""
+        self._factor *= factor
+        self.begin(self.iteration)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the method and the links remember, and the chain's own counters."""
+        links = {type(link).__name__: link.state_dict() for link in self.links}
+        return {
+            "updates": self.updates,
+            "factor": self._factor,
+            "method": self.method.state_dict(),
+            "links": {name: state for name, state in links.items() if state},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave; a link that was not there then starts afresh."""
+        self.updates = int(state["updates"])
+        self._factor = float(state["factor"])
+        self.method.load_state_dict(state["method"])
+        for link in self.links:
+            saved = state["links"].get(type(link).__name__)
+            if saved is not None:
+                link.load_state_dict(saved)
+        self.begin(self.iteration)
+
+
+def _rows(value: Any, start: int, stop: int) -> Any:
+    """Rows start..stop of what has rows; anything else as it is."""
+    if isinstance(value, Batch):
+        return value.rows(start, stop)
+    return value[start:stop] if isinstance(value, Tensor) else value

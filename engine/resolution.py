@@ -1,0 +1,317 @@
+"""From what was asked for to the settings of every component the job names; nothing is built or read here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ganglion.engine.adapters import AdapterSettings
+from ganglion.engine.contracts import DataSpec, LearningStrategy, Method, NoSettings
+from ganglion.engine.errors import ConfigError, fold, suggestion
+from ganglion.engine.job import LIFE_CYCLE, JobRequest, JobSettings, RoleSettings
+from ganglion.engine.processors import ChainSettings
+from ganglion.engine.registry import Registered, Registry
+from ganglion.engine.settings import (
+    Level,
+    Owner,
+    Replaced,
+    Settings,
+    Unknown,
+    describe,
+    format_value,
+    refuse_unknown,
+    resolve,
+    winning,
+)
+
+COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True)
+class RolePlan:
+    """The components of one role with their settings."""
+
+    network: Registered
+    network_settings: Any
+    overrides: Mapping[str, Any]
+    device: str
+    chain: ChainSettings
+    method: Registered
+    method_settings: Any
+    links: Sequence[tuple[Registered, Any]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a job names, with settings; `values` are all keys in full, ready for job.yaml."""
+
+    request: JobRequest
+    job: JobSettings
+    strategy: Registered
+    strategy_settings: Any
+    dataset: Registered
+    dataset_settings: Any
+    adapters: AdapterSettings
+    sampling: Registered
+    sampling_settings: Any
+    parts: Mapping[str, tuple[Registered, Any]]
+    roles: Mapping[str, RolePlan]
+    traces: Sequence[tuple[Registered, Any]]
+    values: dict[str, Any]
+    replaced: Sequence[Replaced] = ()
+    notices: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def strategy_class(self) -> type[LearningStrategy]:
+        """The strategy's class."""
+        return strategy_class(self.strategy)
+
+
+class Resolver:
+    """Resolves one request against a registry; with `spec`, defaults that depend on the data take part."""
+
+    def __init__(self, registry: Registry, request: JobRequest, spec: DataSpec | None = None) -> None:
+        self.registry = registry
+        self.request = request
+        self.strategy = registry.get("strategy", request.strategy)
+        self.strategy_class = strategy_class(self.strategy)
+        self.roles = self.strategy_class.roles
+        self.networks = self._networks()
+        self.dataset = registry.get("dataset", request.dataset)
+        preset = dict(self.strategy_class.preset)
+        data_defaults = dict(self.strategy_class.defaults(spec)) if spec is not None else {}
+        self.spec = spec
+        self.levels = [
+            Level("defaults for the data", data_defaults),
+            Level(f"preset of {self.strategy.name}", preset),
+            Level("job file", request.from_file),
+            Level(COMMAND_LINE, request.given),
+        ]
+
+    def plan(self) -> Plan:
+        """Settings of every component. Raises ConfigError for anything that nothing takes or that is wrong."""
+        fixed = self._fixed_owners()
+        first = resolve(fixed, self.levels, self.roles)
+        job, strategy_settings = first.settings[0], first.settings[1]
+        sampling = self.registry.get("sampling", job.sampling)
+        parts = self._parts(strategy_settings)
+        traces = [self.registry.get("trace", name) for name in job.traces]
+        owners = [
+            *fixed,
+            Owner(f"sampling {sampling.name}", settings_of(sampling.thing), prefix=sampling.name),
+            *(
+                Owner(f"{entry.kind} {entry.name}", settings_of(entry.thing), prefix=entry.name)
+                for entry in parts.values()
+            ),
+            *(Owner(f"trace {entry.name}", settings_of(entry.thing), prefix=entry.name) for entry in traces),
+        ]
+        per_role = {role: self._role_owners(role) for role in self.roles}
+        starts = {}
+        for role, (role_owners, _, _) in per_role.items():
+            starts[role] = len(owners)
+            owners.extend(role_owners)
+        result = resolve(owners, self.levels, self.roles)
+        notices = self._leftovers(result.unknown, owners, parts)
+        values = _values(owners, result.settings, result.layer_arguments)
+        after = len(fixed)
+        part_settings = result.settings[after + 1 : after + 1 + len(parts)]
+        trace_settings = result.settings[after + 1 + len(parts) : after + 1 + len(parts) + len(traces)]
+        return Plan(
+            request=self.request,
+            job=result.settings[0],
+            strategy=self.strategy,
+            strategy_settings=result.settings[1],
+            dataset=self.dataset,
+            dataset_settings=result.settings[2],
+            adapters=result.settings[3],
+            sampling=sampling,
+            sampling_settings=result.settings[after],
+            parts={
+                name: pair for name, pair in zip(parts, zip(parts.values(), part_settings, strict=True), strict=True)
+            },
+            roles={
+                role: self._role_plan(role, starts[role], links, method, result.settings, result.layer_arguments)
+                for role, (_, method, links) in per_role.items()
+            },
+            traces=list(zip(traces, trace_settings, strict=True)),
+            values=values,
+            replaced=tuple(dict.fromkeys(entry for entry in result.replaced if entry.preset != entry.value)),
+            notices=(*notices, *self._dropped_methods(per_role)),
+        )
+
+    def _networks(self) -> dict[str, Registered]:
+        names = self.request.networks
+        if len(names) != len(self.roles):
+            raise ConfigError(
+                f"strategy {self.strategy.name} takes {len(self.roles)} network{'s' if len(self.roles) > 1 else ''} "
+                f"({', '.join(self.roles)}), and {len(names)} {'are' if len(names) > 1 else 'is'} named: {', '.join(names)}"
+            )
+        return {role: self.registry.get("network", name) for role, name in zip(self.roles, names, strict=True)}
+
+    def _fixed_owners(self) -> list[Owner]:
+        return [
+            Owner("the job", JobSettings, prefix="job"),
+            Owner(f"strategy {self.strategy.name}", settings_of(self.strategy.thing), prefix=self.strategy.name),
+            Owner(f"dataset {self.dataset.name}", settings_of(self.dataset.thing), prefix=self.dataset.name),
+            Owner("the data adapters", AdapterSettings, prefix="data"),
+        ]
+
+    def _parts(self, settings: Any) -> dict[str, Registered]:
+        named = {field: getattr(settings, field) for field in self.strategy_class.parts}
+        return {
+            field: self.registry.get(self.strategy_class.parts[field], name)
+            for field, name in named.items()
+            if name is not None
+        }
+
+    def _role_owners(self, role: str) -> tuple[list[Owner], Registered, list[Registered]]:
+        network = self.networks[role]
+        method, since = self._method(role)
+        links = [entry for entry in self.registry.all("processor") if not _is_method(entry)]
+        arguments = getattr(network.thing, "layer_arguments", None)
+        narrowed = frozenset(
+            name
+            for entry in (*links, None)
+            for info in describe(settings_of(entry.thing) if entry else ChainSettings)
+            for name in (info.name,)
+            if self._narrowed_away(role, info.key)
+        )
+        owners = [
+            Owner(f"{role}'s device", RoleSettings, role=role),
+            Owner(
+                f"{role}'s network {network.name}",
+                settings_of(network.thing),
+                role=role,
+                prefix=network.name,
+                layer_arguments=arguments(None) if arguments else {},
+            ),
+            Owner(f"{role}'s processor chain", ChainSettings, role=role, narrowed=narrowed),
+            Owner(
+                f"{role}'s method {method.name}", settings_of(method.thing), role=role, prefix=method.name, since=since
+            ),
+            *(
+                Owner(f"{role}'s {link.name}", settings_of(link.thing), role=role, prefix=link.name, narrowed=narrowed)
+                for link in links
+            ),
+        ]
+        return owners, method, links
+
+    def _narrowed_away(self, role: str, key: str) -> bool:
+        wanted = {fold(name): only for name, only in self.strategy_class.narrowed.items()}.get(fold(key))
+        return wanted is not None and wanted != role
+
+    def _method(self, role: str) -> tuple[Registered, int]:
+        """The role's method, and the first level whose keys are meant for it."""
+        given = winning(self.levels, self.roles, ("method",), role)
+        if not given:
+            return self._get_method(ChainSettings().method), 0
+        level, value = given[-1]
+        method, since = self._get_method(str(value)), 0
+        for lower, other in given:
+            if lower < level and self._get_method(str(other)).thing is not method.thing:
+                since = level
+        return method, since
+
+    def _get_method(self, name: str) -> Registered:
+        entry = self.registry.get("processor", name)
+        if not _is_method(entry):
+            methods = [each.name for each in self.registry.all("processor") if _is_method(each)]
+            raise ConfigError(
+                f"method={name}: {entry.name} is a link of the chain, not a method{suggestion('', methods)}"
+            )
+        return entry
+
+    def _role_plan(
+        self,
+        role: str,
+        start: int,
+        links: Sequence[Registered],
+        method: Registered,
+        settings: Sequence[Any],
+        arguments: Sequence[Mapping[str, Any]],
+    ) -> RolePlan:
+        return RolePlan(
+            network=self.networks[role],
+            network_settings=settings[start + 1],
+            overrides=arguments[start + 1],
+            device=settings[start].device,
+            chain=settings[start + 2],
+            method=method,
+            method_settings=settings[start + 3],
+            links=list(zip(links, settings[start + 4 : start + 4 + len(links)], strict=True)),
+        )
+
+    def _leftovers(
+        self, unknown: Sequence[Unknown], owners: Sequence[Owner], parts: Mapping[str, Registered]
+    ) -> list[str]:
+        """Refuse unknown keys, except a job file's keys for components that the command line replaced."""
+        selectors = {
+            fold(key) for key in (*self.strategy_class.parts, "method", "sampling", "strategy", "dataset", "networks")
+        }
+        replaced = any(fold(key.rpartition(".")[2]) in selectors for key in self.request.given) or bool(
+            self.request.from_file and set(self.request.given) & {"strategy", "dataset", "networks"}
+        )
+        candidates = list(owners)
+        if self.spec is None:
+            undecided = [kind for field, kind in self.strategy_class.parts.items() if field not in parts]
+            entries = [entry for kind in undecided for entry in self.registry.all(kind)]
+            extra = [
+                Owner(f"{entry.kind} {entry.name}", settings_of(entry.thing), prefix=entry.name) for entry in entries
+            ]
+            for owner in extra:
+                taken = {(item.key, item.level) for item in resolve([owner], self.levels, self.roles).unknown}
+                unknown = [entry for entry in unknown if (entry.key, entry.level) in taken]
+        dropped = [entry.key for entry in unknown if self.levels[entry.level].name == "job file" and replaced]
+        rest = [entry for entry in unknown if entry.key not in dropped]
+        refuse_unknown(rest, candidates, self.levels, self.roles)
+        return [f"not used with these choices, from the job file: {', '.join(dropped)}"] if dropped else []
+
+    def _dropped_methods(self, per_role: Mapping[str, tuple[list[Owner], Registered, list[Registered]]]) -> list[str]:
+        changed = {role: entry[1].name for role, entry in per_role.items() if entry[0][3].since > 0}
+        by_name: dict[str, list[str]] = {}
+        for role, name in changed.items():
+            by_name.setdefault(name, []).append(role)
+        return [
+            f"method={name} for the {' and the '.join(roles)}: the {self.strategy.name} preset's values for another method are dropped"
+            for name, roles in by_name.items()
+        ]
+
+
+def settings_of(thing: Any) -> type[Settings]:
+    """The settings model that a registered thing declares; one without settings where it declares none."""
+    model = getattr(thing, "Settings", NoSettings)
+    if not (isinstance(model, type) and issubclass(model, Settings)):
+        raise ConfigError(
+            f"{getattr(thing, '__name__', thing)}.Settings must be a subclass of ganglion.engine.api.Settings"
+        )
+    return model
+
+
+def strategy_class(entry: Registered) -> type[LearningStrategy]:
+    """The strategy's class. Raises ConfigError where the registered thing is none."""
+    if not (isinstance(entry.thing, type) and issubclass(entry.thing, LearningStrategy)):
+        raise ConfigError(f"{entry.name} ({entry.origin}) is not a LearningStrategy class")
+    return entry.thing
+
+
+def _is_method(entry: Registered) -> bool:
+    return isinstance(entry.thing, type) and issubclass(entry.thing, Method)
+
+
+def _values(
+    owners: Sequence[Owner], settings: Sequence[Settings], arguments: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Every key with its value, under names that mean the same when read again: prefixed only where two would clash."""
+    plain = Counter(fold(info.key) for owner in owners if not owner.role for info in describe(owner.model))
+    values: dict[str, Any] = {}
+    for owner, model, layers in zip(owners, settings, arguments, strict=True):
+        role = f"{owner.role}." if owner.role else ""
+        for info in describe(type(model)):
+            if info.key in LIFE_CYCLE and owner.prefix == "job":
+                continue
+            clash = not owner.role and plain[fold(info.key)] > 1
+            values[f"{role}{owner.prefix}.{info.key}" if clash else f"{role}{info.key}"] = getattr(model, info.name)
+        values.update({f"{role}{name}": format_value(value) for name, value in layers.items()})
+    return values

@@ -1,0 +1,236 @@
+"""Samplings (which rows come next) and the batch sampler (the batches themselves, on the device)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ganglion.engine.contracts import Adapter, Batch, Dataset, Sampling
+from ganglion.engine.errors import ConfigError
+from ganglion.engine.settings import Settings, setting
+from ganglion.engine.streams import RandomStream, stream_seed
+
+BLOCK_BYTES = 4 << 20  # rows are gathered in blocks of about this size and handed out as views
+FETCH_SECONDS = 600.0  # a fetch that takes longer is an error: nothing ever hangs
+
+
+class Uniform(Sampling):
+    """Every row with equal probability, with replacement."""
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        rows = len(self.dataset)
+        return torch.randint(rows, (rows,), generator=generator)
+
+
+class Sequential(Sampling):
+    """Rows in their own order, from the start again after the last."""
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        return torch.arange(len(self.dataset))
+
+
+class Permutation(Sampling):
+    """Every row once per epoch, in a new random order each epoch."""
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        return torch.randperm(len(self.dataset), generator=generator)
+
+
+class Weighted(Sampling):
+    """Rows of some ranges more often than others, with replacement; rows outside all ranges share what is left."""
+
+    class Settings(Settings):
+        """Settings of WEIGHTED."""
+
+        weighted_ranges: tuple[int, ...] = setting((), "start,end pairs of rows, half-open", unit="rows")
+        probabilities: tuple[float, ...] = setting(
+            (), "share of draws per range; what is missing to 1 goes to the other rows"
+        )
+
+    def __init__(self, settings: Any, dataset: Dataset) -> None:
+        super().__init__(settings, dataset)
+        self.weights = _row_weights(settings.weighted_ranges, settings.probabilities, len(dataset))
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        # searchsorted rather than multinomial, which takes at most 2**24 categories
+        cumulative = self.weights.cumsum(0)
+        draws = torch.rand(len(self.dataset), generator=generator, dtype=torch.float64) * cumulative[-1]
+        return torch.searchsorted(cumulative, draws, right=True).clamp_(max=len(self.dataset) - 1)
+
+
+def _row_weights(bounds: Sequence[int], shares: Sequence[float], rows: int) -> Tensor:
+    if not bounds or len(bounds) % 2 or len(shares) != len(bounds) // 2:
+        raise ConfigError(
+            f"sampling WEIGHTED: weightedRanges needs start,end pairs and probabilities one share per pair, "
+            f"got {len(bounds)} bounds and {len(shares)} shares"
+        )
+    total = sum(shares)
+    if min(shares) < 0 or not 0 < total <= 1 + 1e-9:
+        raise ConfigError(
+            f"sampling WEIGHTED: probabilities must be positive and sum to at most 1, they sum to {total:g}"
+        )
+    weights = torch.zeros(rows, dtype=torch.float64)
+    for start, end, share in zip(bounds[::2], bounds[1::2], shares, strict=True):
+        if not 0 <= start < end <= rows:
+            raise ConfigError(f"sampling WEIGHTED: the range {start},{end} does not lie in the {rows} rows of the data")
+        if weights[start:end].any():
+            raise ConfigError(f"sampling WEIGHTED: the range {start},{end} overlaps another one")
+        weights[start:end] = share / (end - start)
+    rest = weights == 0
+    if total < 1 and bool(rest.any()):
+        weights[rest] = (1 - total) / int(rest.sum())
+    return weights
+
+
+class UniformClass(Sampling):
+    """Classes in turn, and within a class every row with equal probability; classes without rows are left out."""
+
+    def __init__(self, settings: Any, dataset: Dataset) -> None:
+        super().__init__(settings, dataset)
+        targets = dataset.targets()
+        if targets is None or targets.is_floating_point() or targets.dim() != 1:
+            raise ConfigError("sampling UNIFORMCLASS: the data have no class labels; use UNIFORM or PERMUTATION")
+        targets = targets.cpu()
+        self.members = [torch.nonzero(targets == value).flatten() for value in torch.unique(targets)]
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        each = -(-len(self.dataset) // len(self.members))
+        columns = [rows[torch.randint(len(rows), (each,), generator=generator)] for rows in self.members]
+        return torch.stack(columns, dim=1).flatten()
+
+
+SAMPLINGS: dict[str, type[Sampling]] = {
+    "UNIFORM": Uniform,
+    "SEQUENTIAL": Sequential,
+    "PERMUTATION": Permutation,
+    "WEIGHTED": Weighted,
+    "UNIFORMCLASS": UniformClass,
+}
+
+
+class BatchSampler:
+    """Batches on the device; always full, the remainder of an epoch is carried over into the next.
+
+    Its position is (epoch, offset): the order of an epoch follows from (seed, epoch) alone, so resuming is exact.
+    Resident data are gathered in blocks of some batches; other data are fetched by `fetch_threads` workers ahead of
+    use. An error while fetching is raised by the `next_batch` that needed the rows.
+    """
+
+    state_fields: ClassVar[tuple[str, ...]] = ("epoch", "offset")
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        sampling: Sampling,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        augmentations: Sequence[Adapter] = (),
+        stream: RandomStream | None = None,
+        fetch_threads: int = 2,
+    ) -> None:
+        if len(dataset) < batch_size:
+            raise ConfigError(f"batchSize={batch_size} is more than the {len(dataset)} rows of the training data")
+        self.dataset = dataset
+        self.sampling = sampling
+        self.batch_size = batch_size
+        self.seed = seed
+        self.device = device
+        self.augmentations = list(augmentations)
+        self.stream = stream
+        self.epoch = 0
+        self.offset = 0
+        self._order: Tensor | None = None
+        self._block: Batch | None = None
+        self._used = 0
+        self._block_rows = batch_size * _batches_per_block(dataset, batch_size)
+        self._pool = None if dataset.resident else ThreadPoolExecutor(fetch_threads, thread_name_prefix="fetch")
+        self._ahead: dict[tuple[int, int, int], Future[Batch]] = {}
+
+    def next_batch(self, size: int | None = None) -> Batch:
+        """The next `size` rows (default: the batch size). Valid until the batch after the next is asked for."""
+        size = size or self.batch_size
+        if self._block is None or self._used + size > len(self._block):
+            self._block = self._gather(max(size, self._block_rows))
+            self._used = 0
+        batch = self._block.rows(self._used, self._used + size)
+        self._used += size
+        self._advance(size)
+        for adapter in self.augmentations:
+            batch = adapter.apply(batch, self.stream)
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position: epoch, offset within it, and the seed."""
+        return {"seed": self.seed, "epoch": self.epoch, "offset": self.offset}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on at a saved position."""
+        self.seed, self.epoch, self.offset = int(state["seed"]), int(state["epoch"]), int(state["offset"])
+        self._order = self._block = None
+        self._ahead.clear()
+
+    def close(self) -> None:
+        """Stop the workers."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _advance(self, rows: int) -> None:
+        self.offset += rows
+        while self.offset >= len(self._epoch_order()):
+            self.offset -= len(self._epoch_order())
+            self.epoch += 1
+            self._order = None
+
+    def _epoch_order(self) -> Tensor:
+        if self._order is None:
+            self._order = self._make_order(self.epoch)
+        return self._order
+
+    def _make_order(self, epoch: int) -> Tensor:
+        generator = torch.Generator()
+        generator.manual_seed(stream_seed(self.seed, "sampling", epoch))
+        return self.sampling.order(generator)
+
+    def _indices(self, rows: int) -> tuple[Tensor, int, int]:
+        """Indices of the next `rows` rows from the position, and the position after them."""
+        epoch, offset, order = self.epoch, self.offset, self._epoch_order()
+        parts, missing = [], rows
+        while missing:
+            part = order[offset : offset + missing]
+            parts.append(part)
+            missing -= len(part)
+            offset += len(part)
+            if offset == len(order):
+                epoch, offset = epoch + 1, 0
+                order = self._make_order(epoch) if missing else order
+        return torch.cat(parts), epoch, offset
+
+    def _gather(self, rows: int) -> Batch:
+        indices, _, _ = self._indices(rows)
+        if self._pool is None:
+            return self.dataset.rows(indices)
+        return self._fetch_ahead(indices, rows)
+
+    def _fetch_ahead(self, indices: Tensor, rows: int) -> Batch:
+        assert self._pool is not None
+        key = (self.epoch, self.offset, rows)
+        future = self._ahead.pop(key, None) or self._pool.submit(self.dataset.rows, indices)
+        following, epoch, offset = self._indices(2 * rows)
+        _, epoch, offset = self._indices(rows)
+        self._ahead = {(epoch, offset, rows): self._pool.submit(self.dataset.rows, following[rows:])}
+        batch = future.result(timeout=FETCH_SECONDS)
+        if self.device.type == "cuda":
+            return batch.map(lambda tensor: tensor.pin_memory().to(self.device, non_blocking=True))
+        return batch.map(lambda tensor: tensor.to(self.device))
+
+
+def _batches_per_block(dataset: Dataset, batch_size: int) -> int:
+    if not dataset.resident:
+        return 1
+    floats = int(torch.Size(dataset.spec.shape).numel())
+    return max(1, min(256, BLOCK_BYTES // max(1, 4 * floats * batch_size), len(dataset) // batch_size))

@@ -1,0 +1,112 @@
+"""A session: the live objects of one job, their state as one tree, and generation from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganglion.engine.contracts import DatasetFactory, DataSpec, LearningStrategy, Range
+from ganglion.engine.processors import ProcessorChain
+from ganglion.engine.adapters import AdaptedSplits
+from ganglion.engine.resolution import Plan
+from ganglion.engine.samplers import BatchSampler
+from ganglion.engine.streams import RandomStream, Streams, undisturbed
+
+GENERATE_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a job was assembled into. `data_range` is the value range of the data as they came, before any scaling."""
+
+    plan: Plan
+    strategy: LearningStrategy
+    networks: Mapping[str, nn.Module]
+    devices: Mapping[str, torch.device]
+    chains: Mapping[str, ProcessorChain]
+    sampler: BatchSampler
+    streams: Streams
+    spec: DataSpec
+    data_range: Range | None
+    data: AdaptedSplits
+    factory: DatasetFactory
+    notices: tuple[str, ...]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the networks' weights that an exact continuation needs."""
+        return {
+            "strategy": self.strategy.state_dict(),
+            "chains": {role: chain.state_dict() for role, chain in self.chains.items()},
+            "sampler": self.sampler.state_dict(),
+            "streams": self.streams.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.strategy.load_state_dict(state["strategy"])
+        for role, chain in self.chains.items():
+            chain.load_state_dict(state["chains"][role])
+        self.sampler.load_state_dict(state["sampler"])
+        self.streams.load_state_dict(state["streams"])
+
+    def weights(self) -> dict[str, dict[str, Tensor]]:
+        """The networks' weights and buffers by role."""
+        return {role: network.state_dict() for role, network in self.networks.items()}
+
+    def load_weights(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take over weights by role."""
+        for role, network in self.networks.items():
+            network.load_state_dict(weights[role])
+
+    def averaged(self) -> dict[str, dict[str, Tensor]]:
+        """The averaged weights of the roles that keep some (EMA)."""
+        found = {role: chain.averaged() for role, chain in self.chains.items()}
+        return {role: weights for role, weights in found.items() if weights is not None}
+
+    @contextmanager
+    def judging(self) -> Iterator[None]:
+        """Evaluation mode, averaged weights where there are some, no gradients, and all randomness left as it was."""
+        averaged = self.averaged()
+        own = {
+            role: {name: value.clone() for name, value in self.networks[role].state_dict().items()} for role in averaged
+        }
+        with undisturbed(), torch.no_grad():
+            for role, weights in averaged.items():
+                self.networks[role].load_state_dict(weights)
+            set_training(self.networks, False)
+            try:
+                yield
+            finally:
+                for role, weights in own.items():
+                    self.networks[role].load_state_dict(weights)
+                set_training(self.networks, True)
+
+
+def set_training(networks: Mapping[str, nn.Module], training: bool) -> None:
+    """Put all networks into training or evaluation mode."""
+    for network in networks.values():
+        network.train(training)
+
+
+def make_samples(strategy: LearningStrategy, noise: Tensor) -> Tensor:
+    """Samples from `noise` (count, ...) on the CPU, in pieces that fit in memory; the caller has set the mode."""
+    pieces = [strategy.generate(part).float().cpu() for part in noise.split(GENERATE_ROWS)]
+    return torch.cat(pieces)
+
+
+def to_data_scale(samples: Tensor, made: Range | None, wanted: Range | None) -> Tensor:
+    """Samples mapped from the range in which they are generated to the data's own."""
+    if made is None or wanted is None or made == wanted:
+        return samples
+    factor = (wanted[1] - wanted[0]) / (made[1] - made[0])
+    return (samples - made[0]) * factor + wanted[0]
+
+
+def picture_noise(strategy: LearningStrategy, count: int, stream: RandomStream) -> Tensor | None:
+    """What the pictures' samples start from: None for a strategy that makes no samples."""
+    return strategy.noise(count, stream)

@@ -1,0 +1,384 @@
+"""Typed settings: declaring them, parsing `key=value` text by the declared type, and assigning keys to components."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cache
+from typing import Any, Literal, NamedTuple, Union
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
+
+from ganglion.engine.errors import ConfigError, fold, nearest
+
+NONE_WORDS = ("none", "null", "")
+
+
+class Settings(BaseModel):
+    """Base of every component's settings: frozen, unknown keys refused, camelCase outside and snake_case inside."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, protected_namespaces=()
+    )
+
+
+def setting(default: Any, help: str, *, unit: str = "", also: Sequence[str] = (), **bounds: Any) -> Any:  # noqa: A002
+    """Declare one setting: default, one line of meaning, unit, other accepted names (`also`), bounds (`ge`, `gt`, `le`, `lt`)."""
+    return Field(default=default, description=help, json_schema_extra={"unit": unit, "also": list(also)}, **bounds)
+
+
+class SettingInfo(NamedTuple):
+    """One declared setting, as `ganglion show` and the documentation present it."""
+
+    key: str
+    name: str
+    type: str
+    default: Any
+    bounds: str
+    unit: str
+    help: str
+    also: tuple[str, ...]
+
+
+def describe(model: type[BaseModel]) -> list[SettingInfo]:
+    """All settings that a model declares, in the order of declaration."""
+    return [_describe_field(name, info) for name, info in model.model_fields.items()]
+
+
+def _describe_field(name: str, info: FieldInfo) -> SettingInfo:
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    bounds = " ".join(
+        f"{sign} {getattr(item, attribute)}"
+        for item in info.metadata
+        for attribute, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))
+        if getattr(item, attribute, None) is not None
+    )
+    also = typing.cast("Sequence[str]", extra.get("also", ()))
+    return SettingInfo(
+        key=info.alias or to_camel(name),
+        name=name,
+        type=type_name(info.annotation),
+        default=info.get_default(call_default_factory=True),
+        bounds=bounds,
+        unit=str(extra.get("unit", "")),
+        help=info.description or "",
+        also=tuple(also),
+    )
+
+
+def type_name(annotation: Any) -> str:
+    """A type as a user reads it: `int`, `float or none`, `sum|mean`, `list of int`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is type(None):
+        return "none"
+    if origin in (Union, types.UnionType):
+        return " or ".join(type_name(argument) for argument in arguments)
+    if origin is Literal:
+        return "|".join(str(argument) for argument in arguments)
+    if origin in (list, tuple):
+        return f"list of {type_name(arguments[0])}"
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return "|".join(str(member.value) for member in annotation)
+    return {"str": "text"}.get(getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation)))
+
+
+def format_value(value: Any) -> str:
+    """A value in the form in which the command line takes it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return ",".join(format_value(item) for item in value)
+    if isinstance(value, Enum):
+        return str(value.value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def parse_value(annotation: Any, value: Any) -> Any:
+    """Read `value` (text, or an already typed value) as `annotation`; raises ValueError when it is not one.
+
+    Text is read by the declared type alone, so `no`, `1:30` and `0123` never turn into something else.
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return _parse_union(arguments, value)
+    if isinstance(value, str):
+        value = value.strip()
+    if origin in (list, tuple):
+        items = _split(value) if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
+        return tuple(parse_value(arguments[0], item) for item in items)
+    if annotation is bool:
+        return _parse_bool(value)
+    if annotation is int:
+        return _parse_int(value)
+    if annotation is str and isinstance(value, (bool, int, float)):
+        return format_value(value)
+    if origin is Literal:
+        return _parse_choice(arguments, value)
+    try:
+        return TypeAdapter(annotation).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(error.errors()[0]["msg"]) from None
+
+
+def _parse_union(arguments: tuple[Any, ...], value: Any) -> Any:
+    if type(None) in arguments and (value is None or (isinstance(value, str) and value.strip().lower() in NONE_WORDS)):
+        return None
+    for argument in arguments:
+        if argument is type(None):
+            continue
+        try:
+            return parse_value(argument, value)
+        except ValueError:
+            continue
+    raise ValueError("no form fits")
+
+
+def _split(text: str) -> list[str]:
+    inner = text[1:-1] if text[:1] in "[(" and text[-1:] in "])" else text
+    return [part.strip() for part in inner.split(",") if part.strip()]
+
+
+def _parse_bool(value: Any) -> bool:
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise ValueError("true or false")
+
+
+def _parse_int(value: Any) -> int:
+    if isinstance(value, bool):
+        raise ValueError("a whole number")
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            value = float(value)
+    if value != value or value in (float("inf"), float("-inf")) or value != int(value):
+        raise ValueError("a whole number")
+    return int(value)
+
+
+def _parse_choice(choices: tuple[Any, ...], value: Any) -> Any:
+    for choice in choices:
+        if fold(str(choice)) == fold(format_value(value)):
+            return choice
+    raise ValueError("one of the choices")
+
+
+# --- keys -> components -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A component that takes settings in a job.
+
+    `label` names it in messages; `prefix` lets a key be written `prefix.key` (`R1.weight`); `layer_arguments` accepts
+    `Layer.argument` keys (YAML networks). Keys of levels below `since` are ignored: they were meant for the component
+    that this one replaced. `narrowed` keys reach it only with its role's prefix.
+    """
+
+    label: str
+    model: type[Settings]
+    role: str | None = None
+    prefix: str | None = None
+    layer_arguments: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    since: int = 0
+    narrowed: frozenset[str] = frozenset()
+
+    @property
+    def component(self) -> str:
+        """The label without the role: the same for all roles' copies of one component."""
+        return self.label.removeprefix(f"{self.role}'s ") if self.role else self.label
+
+
+class Level(NamedTuple):
+    """Keys given at one level of precedence (class default < preset < job file < command line)."""
+
+    name: str
+    keys: Mapping[str, Any]
+
+
+class Replaced(NamedTuple):
+    """A preset's value that an explicit key took the place of (shown in the start banner)."""
+
+    key: str
+    preset: Any
+    value: Any
+
+
+class Unknown(NamedTuple):
+    """A key that no component took, and the number of its level."""
+
+    key: str
+    level: int
+
+
+class Resolution(NamedTuple):
+    """Settings and layer arguments by owner (in the order given), preset values that were replaced, keys that nothing took."""
+
+    settings: list[Any]
+    layer_arguments: list[dict[str, Any]]
+    replaced: list[Replaced]
+    unknown: list[Unknown]
+
+
+class _Key(NamedTuple):
+    text: str
+    value: Any
+    level: int
+    role: str | None
+    rest: str  # the key without its role
+
+
+def resolve(owners: Sequence[Owner], levels: Sequence[Level], roles: Sequence[str]) -> Resolution:
+    """Give every key to the components that declare it, the strongest level last, a role-prefixed key above a plain one.
+
+    Raises ConfigError for a bad value, and for a key that two different components declare.
+    """
+    keys = _ordered_keys(levels, roles)
+    consumers: dict[tuple[int, str], list[Owner]] = {}
+    settings, arguments, replaced = [], [], []
+    for owner in owners:
+        values: dict[str, tuple[Any, _Key]] = {}
+        own_arguments: dict[str, Any] = {}
+        for key in keys:
+            if key.role is not None and key.role != owner.role:
+                continue
+            name = _field_for(owner, key)
+            if name is None and not _layer_argument(owner, key.rest):
+                continue
+            consumers.setdefault((key.level, key.text), []).append(owner)
+            if name is None:
+                own_arguments[key.rest] = key.value
+            elif key.level >= owner.since:
+                before = values.get(name)
+                if before is not None and before[1].level < key.level and before[1].role and not key.role:
+                    replaced.append(Replaced(before[1].text, before[0], key.value))
+                values[name] = (key.value, key)
+        settings.append(_build(owner, values))
+        arguments.append(own_arguments)
+    _refuse_clashes(consumers)
+    unknown = [Unknown(key.text, key.level) for key in keys if (key.level, key.text) not in consumers]
+    return Resolution(settings, arguments, replaced, unknown)
+
+
+def refuse_unknown(
+    unknown: Sequence[Unknown], owners: Sequence[Owner], levels: Sequence[Level], roles: Sequence[str]
+) -> None:
+    """Raise ConfigError for the first key that nothing consumed, naming the nearest key and the component that owns it."""
+    for text, level in unknown:
+        raise ConfigError(_unknown_key(_split_role(text, None, level, roles), owners, roles, levels[level].name))
+
+
+def winning(
+    levels: Sequence[Level], roles: Sequence[str], names: Sequence[str], role: str | None
+) -> list[tuple[int, Any]]:
+    """Every (level, value) that a key called one of `names` is given for `role`, the strongest last."""
+    folded = {fold(name) for name in names}
+    return [
+        (key.level, key.value)
+        for key in _ordered_keys(levels, roles)
+        if fold(key.rest) in folded and key.role in (None, role)
+    ]
+
+
+def _ordered_keys(levels: Sequence[Level], roles: Sequence[str]) -> list[_Key]:
+    keys = [
+        _split_role(text, value, number, roles)
+        for number, level in enumerate(levels)
+        for text, value in level.keys.items()
+    ]
+    return sorted(keys, key=lambda key: (key.level, key.role is not None))
+
+
+def _refuse_clashes(consumers: Mapping[tuple[int, str], Sequence[Owner]]) -> None:
+    for (_, text), owners in consumers.items():
+        by_component = {owner.component: owner for owner in owners}
+        if len(by_component) > 1:
+            forms = " or ".join(f"'{owner.prefix}.{text}'" for owner in by_component.values() if owner.prefix)
+            raise ConfigError(f"key '{text}' belongs to {' and to '.join(by_component)}; write {forms}")
+
+
+def _split_role(text: str, value: Any, level: int, roles: Sequence[str]) -> _Key:
+    head, dot, rest = text.partition(".")
+    for role in roles:
+        if dot and fold(head) == fold(role):
+            return _Key(text, value, level, role, rest)
+    return _Key(text, value, level, None, text)
+
+
+def _field_for(owner: Owner, key: _Key) -> str | None:
+    text, (head, dot, rest) = key.rest, key.rest.partition(".")
+    if dot:
+        if owner.prefix is None or fold(head) != fold(owner.prefix):
+            return None
+        text = rest
+    name = _names(owner.model).get(fold(text))
+    return None if name in owner.narrowed and key.role is None else name
+
+
+@cache
+def _names(model: type[Settings]) -> dict[str, str]:
+    """Every folded form under which a field may be written."""
+    return {fold(form): info.name for info in describe(model) for form in (info.key, *info.also)}
+
+
+def _layer_argument(owner: Owner, key: str) -> bool:
+    layer, dot, argument = key.partition(".")
+    return bool(dot) and argument in owner.layer_arguments.get(layer, ())
+
+
+def _build(owner: Owner, values: Mapping[str, tuple[Any, _Key]]) -> Settings:
+    parsed = {}
+    for name, (value, key) in values.items():
+        info = owner.model.model_fields[name]
+        try:
+            parsed[name] = parse_value(info.annotation, value)
+            TypeAdapter(
+                typing.Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+            ).validate_python(parsed[name])
+        except (ValueError, TypeError, OverflowError):
+            described = _describe_field(name, info)
+            raise ConfigError(
+                f"{key.text}={format_value(value)}: {owner.label} expects {described.type}"
+                f"{' ' + described.bounds if described.bounds else ''} ({described.help})"
+            ) from None
+    try:
+        return owner.model(**parsed)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{owner.label}: {message}") from None
+
+
+def _unknown_key(key: _Key, owners: Sequence[Owner], roles: Sequence[str], level: str) -> str:
+    candidates: dict[str, str] = {}
+    for owner in owners:
+        if key.role is not None and owner.role != key.role:
+            continue
+        for info in describe(owner.model):
+            for name in (info.key, *info.also):
+                candidates.setdefault(
+                    f"{owner.prefix}.{name}" if "." in key.rest and owner.prefix else name, owner.label
+                )
+        for layer, names in owner.layer_arguments.items():
+            for name in names:
+                candidates.setdefault(f"{layer}.{name}", owner.label)
+    head, dot, _ = key.text.partition(".")
+    role = nearest(head, roles) if dot and key.role is None else None
+    near = nearest(key.rest, candidates)
+    where = "" if level == "command line" else f" (from the {level})"
+    if near is not None:
+        prefix = f"{key.role}." if key.role else ""
+        return f"unknown key '{key.text}'{where}; did you mean '{prefix}{near}' of {candidates[near]}?"
+    if role is not None:
+        return f"unknown key '{key.text}'{where}; did you mean the role '{role}'?"
+    return f"unknown key '{key.text}'{where}: nothing in this job takes it; 'ganglion show KIND NAME' lists the keys"

@@ -1,0 +1,48 @@
+"""How many processor threads a job uses: one or all, whichever a short measurement shows to be faster."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import torch
+
+from ganglion.engine.session import Session
+from ganglion.engine.state import copied
+
+SECONDS = 0.15  # per candidate and round
+ROUNDS = 2
+MARGIN = 0.9  # more threads must be clearly faster: on a busy machine they are much slower
+
+
+def choose_threads(session: Session) -> tuple[int, str | None]:
+    """Set and return the number of threads, and a sentence on why; the session's state is left as it was."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores == 1 or any(device.type != "cpu" for device in session.devices.values()):
+        return torch.get_num_threads(), None
+    weights, state = copied(session.weights()), copied(session.state_dict())
+    times = dict.fromkeys((1, cores), float("inf"))
+    try:
+        for _ in range(ROUNDS):
+            for threads in times:
+                torch.set_num_threads(threads)
+                times[threads] = min(times[threads], _seconds_per_iteration(session))
+                session.load_weights(weights)
+                session.load_state_dict(state)
+    finally:
+        chosen = cores if times[cores] < MARGIN * times[1] else 1
+        torch.set_num_threads(chosen)
+    measured = ", ".join(f"{threads}: {1e3 * seconds:.2f} ms" for threads, seconds in times.items())
+    return chosen, f"threads={chosen} (measured per iteration, by threads: {measured})"
+
+
+def _seconds_per_iteration(session: Session) -> float:
+    """The shortest of some iterations, the first of them not counted."""
+    last = max(0, session.plan.job.iterations - 1)  # past any warm-up
+    session.strategy.process_iteration(last)
+    best, until = float("inf"), time.perf_counter() + SECONDS
+    while time.perf_counter() < until:
+        began = time.perf_counter()
+        session.strategy.process_iteration(last)
+        best = min(best, time.perf_counter() - began)
+    return best

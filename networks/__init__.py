@@ -1,0 +1,1 @@
+"""Networks: layered YAML definitions and Python factories; scanned for plugins."""

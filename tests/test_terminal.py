@@ -1,0 +1,482 @@
+"""The terminal trace: plain lines anywhere, a live display on a terminal, and never a word that hurts the run."""
+
+from __future__ import annotations
+
+import io
+import math
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ganglion.engine.terminal import (
+    Columns,
+    History,
+    RunState,
+    TerminalSettings,
+    TerminalTrace,
+    end_lines,
+    live_lines,
+    progress_line,
+    start_lines,
+    value_lines,
+)
+from ganglion.engine.trace import (
+    CheckpointStored,
+    Notice,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    TraceContext,
+    TracePoint,
+    Validated,
+)
+
+STARTED = RunStarted(
+    tag="calm-otter",
+    directory=Path("runs/calm-otter"),
+    iteration=0,
+    iterations=1000,
+    summary={"strategy": "GAN", "networks": "Generator, Discriminator"},
+    notices=["scaled to -1..1"],
+    position=lambda: 250,
+    verbose=True,
+)
+FINISHED = RunFinished(1000, 12.5, "finished", "", {"generator": 0.75}, ["ganglion sample calm-otter"])
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make(console: Console, quiet: bool = False, **settings: object) -> TerminalTrace:
+    return TerminalTrace(TerminalSettings(**settings), TraceContext(Path("runs"), quiet), console)
+
+
+def plain(width: int = 80) -> Console:
+    return Console(file=io.StringIO(), width=width)
+
+
+def terminal(width: int = 80, height: int = 24) -> Console:
+    return Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+
+
+def written(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def point(iteration: int, values: Mapping[str, float]) -> TracePoint:
+    return TracePoint(iteration, iteration / 80, 81.25, values)
+
+
+@pytest.fixture(autouse=True)
+def no_display_is_left_running() -> Iterator[None]:
+    yield
+    assert not [thread for thread in threading.enumerate() if thread.name == "terminal display"]
+
+
+# --- plain lines --------------------------------------------------------------------------------------------------
+
+
+def test_plain_lines_from_start_to_end() -> None:
+    console = plain()
+    trace = make(console)
+    trace.receive(STARTED)
+    trace.receive(point(100, {"generator": 0.6931, "discriminator": 1.386}))
+    trace.receive(point(200, {"generator": -1e-5, "discriminator": math.nan}))
+    trace.receive(Notice("the discriminator wins"))
+    trace.receive(Validated(200, {"accuracy": 0.5}, best=True))
+    trace.receive(CheckpointStored(200, Path("runs/calm-otter/checkpoints/200")))
+    trace.receive("an event from the future")
+    trace.receive(replace(FINISHED, values={"generator": 0.75, "discriminator": 1.0}))
+    trace.close()
+    assert written(console).splitlines() == [
+        "calm-otter begins in runs/calm-otter",
+        "  strategy  GAN",
+        "  networks  Generator, Discriminator",
+        "  ! scaled to -1..1",
+        "",
+        "iteration        it/s    elapsed   generator  discriminator",
+        "      100       81.25      1.2 s      0.6931          1.386",
+        "      200       81.25      2.5 s  -1.000e-05            nan",
+        "! the discriminator wins",
+        "validation: accuracy 0.5000  at 200, the best so far",
+        "",
+        "calm-otter finished at iteration 1,000 of 1,000 after 12.5 s",
+        "  generator          0.7500  ▇▁█              -1.000e-05 … 0.7500",
+        "  discriminator       1.000  █!▁                   1.000 … 1.386",
+        "  validation  accuracy 0.5000  at 200, the best so far",
+        "  checkpoint  runs/calm-otter/checkpoints/200",
+        "",
+        "  ganglion sample calm-otter",
+    ]
+
+
+def test_without_trace_only_start_end_and_problems() -> None:
+    console = plain()
+    trace = make(console)
+    trace.receive(replace(STARTED, verbose=False))
+    trace.receive(point(100, {"generator": 0.5}))
+    trace.receive(Validated(100, {"accuracy": 0.5}, best=False))
+    trace.receive(Notice("a problem"))
+    trace.receive(RunFailed(100, "the loss is not finite"))
+    lines = written(console).splitlines()
+    assert lines[0] == "calm-otter begins in runs/calm-otter"
+    assert "iteration        it/s" not in written(console)
+    assert "! a problem" in lines
+    assert "calm-otter failed at iteration 100 of 1,000: the loss is not finite" in lines
+
+
+def test_when_results_are_for_programs_only_problems_are_shown() -> None:
+    console = terminal()
+    trace = make(console, quiet=True)
+    trace.receive(STARTED)
+    trace.receive(point(100, {"generator": 0.5}))
+    trace.receive(Notice("a problem"))
+    trace.receive(FINISHED)
+    assert "".join(written(console).split("\x1b[0m")).replace("\x1b[1m", "").strip() == "! a problem"
+
+
+def test_a_failure_before_the_start_is_shown() -> None:
+    console = plain()
+    make(console).receive(RunFailed(0, "no memory"))
+    assert written(console) == "failed: no memory\n"
+
+
+def test_more_columns_than_fit_go_on_below_and_nothing_is_wider() -> None:
+    columns = Columns([f"value{index}" for index in range(9)], 1000, 60)
+    lines = columns.head() + columns.line(point(7, {f"value{index}": float(index) for index in range(9)}))
+    assert max(map(len, lines)) <= 60
+    assert " ".join(" ".join(columns.head()).split()) == (
+        "iteration it/s elapsed value0 value1 value2 value3 value4 value5 value6 value7 value8"
+    )
+    head, line = columns.head(), columns.line(point(7, {f"value{index}": float(index) for index in range(9)}))
+    assert [len(part) for part in head] == [len(part) for part in line]  # right-aligned: they end together
+
+
+def test_a_new_set_of_values_gets_a_new_header() -> None:
+    console = plain()
+    trace = make(console)
+    trace.receive(STARTED)
+    for values in ({"a": 1.0}, {"a": 2.0}, {"a": 3.0, "b": 4.0}):
+        trace.receive(point(1, values))
+    assert written(console).count("iteration ") == 2
+
+
+@pytest.mark.parametrize("names", [{"TERM": "dumb"}, {"NO_COLOR": "1"}])
+def test_terminals_that_cannot_and_people_who_do_not_want(
+    monkeypatch: pytest.MonkeyPatch, names: dict[str, str]
+) -> None:
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    trace = make(console)
+    trace.receive(STARTED)
+    assert (trace._display is None) == ("TERM" in names)
+    trace.receive(point(100, {"a": 1.0}))
+    trace.receive(FINISHED)
+    assert "\x1b[3" not in written(console)  # no colours
+    if "TERM" in names:
+        assert "\x1b[" not in written(console).replace("\x1b[1m", "").replace("\x1b[2m", "").replace("\x1b[0m", "")
+        assert "      100" in written(console)
+
+
+def test_forced_colour_into_a_file_moves_no_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    trace = TerminalTrace(TerminalSettings(), TraceContext(Path("runs")))
+    trace.receive(STARTED)
+    trace.receive(point(100, {"a": 1.0}))
+    trace.receive(FINISHED)
+    assert trace._display is None
+    assert "      100" in stream.getvalue()
+    assert "\x1b[2K" not in stream.getvalue()
+
+
+def test_messages_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    trace = TerminalTrace(TerminalSettings(), TraceContext(Path("runs")))
+    trace.receive(STARTED)
+    trace.receive(FINISHED)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "calm-otter finished" in captured.err
+
+
+# --- the live display ---------------------------------------------------------------------------------------------
+
+
+def state(started: RunStarted = STARTED, clock: Clock | None = None) -> RunState:
+    return RunState(started, clock or Clock())
+
+
+def test_the_live_display_line_by_line() -> None:
+    clock = Clock()
+    run = state(clock=clock)
+    run.note(TracePoint(100, 2.0, 50.0, {"generator": 1.0, "discriminator": 0.25}))
+    run.note(TracePoint(200, 4.0, 50.0, {"generator": 2.0, "discriminator": 0.25}))
+    run.note(CheckpointStored(200, Path("x")))
+    run.note(Validated(200, {"accuracy": 0.5}, best=True))
+    run.note(Notice("look"))
+    run.note(Notice("look"))
+    clock.now = 3.0
+    assert [line.plain.rstrip() for line in live_lines(run, 72, 24)] == [
+        "calm-otter  GAN · Generator, Discriminator",
+        "━" * 13 + "─" * 40 + "  250 / 1,000  25 %",
+        "50.00 it/s   ETA 15 s   elapsed 7 s",
+        "",
+        "generator           2.000  ▁█                       1.000 … 2.000",
+        "discriminator      0.2500  ▄▄",
+        "",
+        "validation  accuracy 0.5000  at 200, the best so far",
+        "checkpoint  200, 3 s ago",
+        "! look (2 times)",
+    ]
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 140])
+@pytest.mark.parametrize("height", [3, 10, 24])
+def test_the_live_display_fits_whatever_it_has_to_show(width: int, height: int) -> None:
+    run = state(replace(STARTED, tag="a-long-tag-" * 3, summary={"strategy": "x " * 100}))
+    for iteration in range(300):
+        run.note(point(iteration, {f"a.long.name.of.a.value.{index}": math.sin(iteration) for index in range(20)}))
+    run.note(Validated(200, {f"figure{index}": 0.5 for index in range(9)}, best=True))
+    run.note(CheckpointStored(200, Path("x")))
+    for number in range(9):
+        run.note(Notice(f"{number} " + "words " * 50))
+    lines = live_lines(run, width, height)
+    assert len(lines) < height
+    assert max(line.cell_len for line in lines) <= width
+    assert "\n" not in "".join(line.plain for line in lines)
+
+
+def test_what_does_not_fit_is_counted() -> None:
+    run = state()
+    run.note(point(1, {f"value{index}": 1.0 for index in range(30)}))
+    text = [line.plain for line in live_lines(run, 80, 24)]
+    shown = sum(line.startswith("value") for line in text)
+    assert shown > 10
+    assert f"and {30 - shown} more values in trace.jsonl" in text
+
+
+def test_progress() -> None:
+    assert progress_line(500, 1000, 40).plain == "━" * 9 + "─" * 9 + "  500 / 1,000  50 %"
+    assert progress_line(999, 1000, 40, ascii_only=True).plain == "#" * 18 + "  999 / 1,000  99 %"
+    assert progress_line(12345, None, 40).plain == "iteration 12,345, endless"
+    assert progress_line(0, 0, 40).plain.endswith("0 / 0  100 %")
+    assert progress_line(5, 10, 12).plain == "5 / 10  50 %"
+
+
+def test_the_rate_is_measured_between_trace_points() -> None:
+    clock = Clock()
+    run = state(clock=clock)
+    assert math.isnan(run.rate(0))
+    clock.now = 2.0
+    assert run.rate(100) == 50.0
+    clock.now = 20.0
+    assert run.rate(280) == pytest.approx(10.0)  # the oldest measurement has left the window
+    run = state(clock=clock)
+    run.note(TracePoint(10, 1.0, 3.5, {}))
+    assert run.rate(10) == 3.5
+
+
+def test_elapsed_counts_all_sessions_once_they_are_known() -> None:
+    clock = Clock()
+    run = state(replace(STARTED, iteration=100), clock)
+    assert math.isnan(run.elapsed())
+    run.note(TracePoint(200, 50.0, 1.0, {}))
+    clock.now = 4.0
+    assert run.elapsed() == 54.0
+
+
+def test_history_is_bounded_and_spans_the_whole_run() -> None:
+    history = History(capacity=8)
+    for number in range(1000):
+        history.append(float(number))
+    assert len(history.curve()) <= 9
+    assert (history.last, history.low, history.high) == (999.0, 0.0, 999.0)
+    assert history.curve()[0] < 100
+    assert history.curve() == sorted(history.curve())
+    assert history.curve()[-1] > 900
+    first = History(capacity=4)
+    for number in (1.0, 3.0, 5.0, 9.0, 4.0):
+        first.append(number)
+    assert first.values == [2.0, 7.0]  # pairs averaged
+    assert first.curve() == [2.0, 7.0, 4.0]
+
+
+def test_notices_are_bounded() -> None:
+    run = state()
+    for number in range(1000):
+        run.note(Notice(str(number)))
+    assert len(run.notices) == 30
+    assert run.dropped == 970
+
+
+def test_a_value_that_is_not_finite_stands_out_without_colour() -> None:
+    history = History()
+    for value in (1.0, math.inf, 2.0):
+        history.append(value)
+    (line,) = value_lines({"a": history}, 80)
+    assert "▁!█" in line.plain
+    assert line.plain.rstrip().endswith("1.000 … 2.000")
+
+
+def test_the_display_on_a_terminal_is_drawn_by_its_timer_and_taken_away() -> None:
+    console = terminal()
+    trace = make(console, refreshRate=8)
+    trace.receive(STARTED)
+    assert trace._display is not None
+    drawn = []
+    trace._display.live.refresh, refresh = lambda: drawn.append(threading.current_thread().name), None
+    for iteration in range(2000):
+        trace.receive(point(iteration, {"generator": 0.5}))
+    time.sleep(0.3)
+    assert set(drawn) == {"terminal display"}
+    assert len(drawn) <= 6
+    del trace._display.live.refresh
+    trace.receive(Notice("a problem"))
+    trace.receive(FINISHED)
+    assert trace._display is None
+    output = written(console)
+    assert "━" in output  # it was drawn
+    assert output.rindex("━") < output.index("! a problem") < output.index("calm-otter finished")
+    assert output.rindex("\x1b[?25h") > output.rindex("\x1b[?25l")  # the cursor is visible
+    trace.close()
+
+
+def test_the_cursor_is_visible_while_the_display_runs() -> None:
+    console = terminal()
+    trace = make(console)
+    trace.receive(STARTED)
+    time.sleep(0.05)
+    output = written(console)
+    assert output.rindex("\x1b[?25h") > output.rindex("\x1b[?25l")
+    trace.close()
+
+
+def test_an_interrupted_run_leaves_its_last_display() -> None:
+    console = terminal()
+    trace = make(console)
+    trace.receive(STARTED)
+    trace.receive(point(100, {"generator": 0.625}))
+    trace.close()
+    trace.close()
+    assert "generator      0.6250" in written(console)
+    assert "\x1b[2K" not in written(console).rsplit("0.6250", 1)[1]  # nothing erased afterwards
+
+
+def test_plain_lines_on_a_terminal_when_asked_for() -> None:
+    console = terminal()
+    trace = make(console, display="lines")
+    trace.receive(STARTED)
+    trace.receive(point(100, {"a": 1.0}))
+    trace.receive(FINISHED)
+    assert "      100" in written(console)
+    assert "\x1b[?25l" not in written(console)
+
+
+# --- safety -------------------------------------------------------------------------------------------------------
+
+NASTY = "[bold red]x[/nonsense]\x1b[2J\x1b]0;title\x07\r\n:smile:\u202e"
+
+
+@pytest.mark.parametrize("make_console", [plain, terminal])
+def test_names_with_markup_and_escapes_are_shown_harmlessly(make_console: type) -> None:
+    console = make_console(120)
+    trace = make(console)
+    trace.receive(replace(STARTED, tag=NASTY, summary={NASTY: NASTY}, notices=[NASTY]))
+    trace.receive(point(100, {NASTY: 1.0}))
+    trace.receive(Notice(NASTY))
+    trace.receive(Validated(100, {NASTY: 1.0}, best=False))
+    time.sleep(0.05)
+    trace.receive(RunFinished(100, 1.0, NASTY, NASTY, {NASTY: 1.0}, [NASTY]))
+    output = written(console)
+    assert "\x1b[2J" not in output
+    assert "\x1b]" not in output
+    assert "\r\n" not in output
+    assert "\u202e" not in output
+    assert output.count("[bold red]x[/nonsense]") > 8
+    if console.is_terminal is False:
+        assert "\x1b" not in output
+
+
+class Broken(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError("the terminal went away")
+
+
+@pytest.mark.parametrize("force_terminal", [True, False])
+def test_a_terminal_that_goes_away_never_reaches_the_run(force_terminal: bool) -> None:
+    trace = make(Console(file=Broken(), width=80, force_terminal=force_terminal))
+    for event in (STARTED, point(1, {"a": 1.0}), Notice("x"), FINISHED):
+        trace.receive(event)
+    trace.close()
+
+
+def test_a_terminal_that_goes_away_later_never_reaches_the_run() -> None:
+    console = terminal()
+    trace = make(console)
+    trace.receive(STARTED)
+    console.file = Broken()
+    time.sleep(0.3)
+    for event in (point(1, {"a": 1.0}), FINISHED):
+        trace.receive(event)
+    trace.close()
+
+
+def test_a_position_that_fails_never_reaches_the_run() -> None:
+    trace = make(terminal())
+    trace.receive(replace(STARTED, position=lambda: 1 // 0))
+    trace.receive(point(1, {"a": 1.0}))
+    time.sleep(0.05)
+    trace.receive(FINISHED)
+    assert "calm-otter finished" in written(trace.console)
+
+
+def test_a_trace_point_costs_little() -> None:
+    trace = make(terminal())
+    trace.receive(STARTED)
+    begun = time.thread_time()
+    for iteration in range(1000):
+        trace.receive(point(iteration, {f"value{index}": 0.5 for index in range(8)}))
+    cost = time.thread_time() - begun
+    trace.close()
+    assert cost < 0.5  # half a millisecond each would be far too slow already
+
+
+# --- blocks -------------------------------------------------------------------------------------------------------
+
+
+def test_the_start_block_of_a_run_that_goes_on() -> None:
+    lines = start_lines(replace(STARTED, iteration=12340, notices=["word " * 20]), 40)
+    assert lines[0].plain == "calm-otter goes on at iteration 12,340"
+    assert max(line.cell_len for line in lines) <= 40
+    assert sum(line.plain.count("word") for line in lines) == 20
+
+
+def test_the_end_block_of_a_stopped_endless_run() -> None:
+    run = state(replace(STARTED, iterations=None))
+    (line,) = end_lines(RunFinished(12340, 61.0, "stopped", "SIGINT", {}), run, 80)
+    assert line.plain == "calm-otter stopped at iteration 12,340 after 1:01 (SIGINT)"
+
+
+def test_a_stream_without_unicode_gets_plain_characters() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    trace = make(Console(file=stream, width=80, force_terminal=True, color_system=None))
+    trace.receive(STARTED)
+    trace.receive(point(100, {"a": 1.0}))
+    trace.receive(point(200, {"a": 2.0}))
+    time.sleep(0.05)
+    trace.receive(FINISHED)
+    stream.seek(0)
+    assert "1.000 .. 2.000" in stream.read()
