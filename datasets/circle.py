@@ -12,6 +12,13 @@ from ganglion.datasets.points import Points, PointSet, PointSettings, circle_fig
 from ganglion.engine.api import hookimpl, setting
 
 
+class CircleSettings(PointSettings):
+    """Settings of Circle."""
+
+    radius: float = setting(1.0, "radius of the circle", gt=0)
+    std: float = setting(0.0, "standard deviation of Gaussian noise in both coordinates", ge=0)
+
+
 class Circle(PointSet):
     """2-D points at uniform angles on a circle around 0.
 
@@ -19,11 +26,7 @@ class Circle(PointSet):
     arcs of 10 degrees hold such a sample; radiusMean and radiusStd.
     """
 
-    class Settings(PointSettings):
-        """Settings of Circle."""
-
-        radius: float = setting(1.0, "radius of the circle", gt=0)
-        std: float = setting(0.0, "standard deviation of Gaussian noise in both coordinates", ge=0)
+    Settings = CircleSettings
 
     name = "Circle"
 

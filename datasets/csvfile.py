@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ganglion.datasets.columns import Columns
@@ -65,14 +66,12 @@ def _separator(path: Path, given: str) -> str:
 
 def _widths(path: Path, separator: str) -> list[int]:
     """Cells in each of the first rows; what is broken is told when the file is read in earnest."""
-    widths = []
-    try:
+    widths: list[int] = []
+    with suppress(DataError):
         for _, cells in _rows(path, separator):
             widths.append(len(cells))
             if len(widths) == LOOK_AT:
                 break
-    except DataError:
-        return []
     return widths
 
 

@@ -12,6 +12,15 @@ from ganglion.datasets.points import EXACT, Points, PointSet, PointSettings, mix
 from ganglion.engine.api import ConfigError, DataContext, hookimpl, setting
 
 
+class GaussiansSettings(PointSettings):
+    """Settings of Gaussians."""
+
+    mean: tuple[float, ...] = setting((0.0, 0.0), "means: X,Y for each Gaussian, one after the other")
+    covariance: tuple[float, ...] = setting(
+        (1.0, 0.6, 1.0), "covariances: XX,XY,YY for each Gaussian, or once for all of them"
+    )
+
+
 class Gaussians(PointSet):
     """2-D points from equally likely Gaussians with given means and covariances.
 
@@ -19,13 +28,7 @@ class Gaussians(PointSet):
     logDensity, the mean of the exact log-density at the samples.
     """
 
-    class Settings(PointSettings):
-        """Settings of Gaussians."""
-
-        mean: tuple[float, ...] = setting((0.0, 0.0), "means: X,Y for each Gaussian, one after the other")
-        covariance: tuple[float, ...] = setting(
-            (1.0, 0.6, 1.0), "covariances: XX,XY,YY for each Gaussian, or once for all of them"
-        )
+    Settings = GaussiansSettings
 
     name = "Gaussians"
 

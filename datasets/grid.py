@@ -12,6 +12,15 @@ from ganglion.datasets.points import Points, PointSet, PointSettings, grid_means
 from ganglion.engine.api import hookimpl, setting
 
 
+class GridSettings(PointSettings):
+    """Settings of Grid."""
+
+    side: int = setting(5, "Gaussians along each side", ge=1)
+    step: float = setting(2.0, "distance of neighbours, before scaling", gt=0)
+    std: float = setting(0.05, "standard deviation of each, before scaling", gt=0)
+    scale: float = setting(1.0, "all coordinates are divided by this; 2.828 gives about unit variance", gt=0)
+
+
 class Grid(PointSet):
     """2-D points from equally likely round Gaussians on a square grid around 0: by default 25, at {-4,-2,0,2,4}^2.
 
@@ -20,13 +29,7 @@ class Grid(PointSet):
     the modes are compared with the true ones (real ones, cut at 3 standard deviations: 0.974).
     """
 
-    class Settings(PointSettings):
-        """Settings of Grid."""
-
-        side: int = setting(5, "Gaussians along each side", ge=1)
-        step: float = setting(2.0, "distance of neighbours, before scaling", gt=0)
-        std: float = setting(0.05, "standard deviation of each, before scaling", gt=0)
-        scale: float = setting(1.0, "all coordinates are divided by this; 2.828 gives about unit variance", gt=0)
+    Settings = GridSettings
 
     name = "Grid"
 

@@ -19,13 +19,16 @@ TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 FILES = (*TRAIN, *TEST)
 
 
+class IdxPicturesSettings(Settings):
+    """Settings of data sets that can be downloaded."""
+
+    download: bool = setting(True, "download files that are not there")
+
+
 class IdxPictures(DatasetFactory):
     """Looks for the files in `<data folder>/<one of folders>`, then in the cache, and else downloads them there."""
 
-    class Settings(Settings):
-        """Settings of data sets that can be downloaded."""
-
-        download: bool = setting(True, "download files that are not there")
+    Settings = IdxPicturesSettings
 
     name: ClassVar[str]
     folders: ClassVar[Sequence[str]]

@@ -28,21 +28,24 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 BYTE_LIMIT = 1 << 34  # of all pictures together: they are held in memory
 
 
+class ImagesSettings(Settings):
+    """Settings of Images."""
+
+    path: str = setting("", "the folder, as it is or below a data folder")
+    size: int | None = setting(
+        None, "pictures are resized to cover this square, and cut in the middle", unit="pixels", ge=1, le=8192
+    )
+    channels: Literal[1, 3] = setting(3, "1 for grey, 3 for colour")
+    test_share: float = setting(0.1, "share of the pictures, of each class, that is kept for testing", ge=0, lt=1)
+
+
 class Images(DatasetFactory):
     """A folder of pictures (png, jpg, bmp, gif, webp) with values from 0 to 1; its sub-folders, if any, are classes.
 
     All must have one size, unless `size` is given. Hidden files, and files not named as pictures, are left out.
     """
 
-    class Settings(Settings):
-        """Settings of Images."""
-
-        path: str = setting("", "the folder, as it is or below a data folder")
-        size: int | None = setting(
-            None, "pictures are resized to cover this square, and cut in the middle", unit="pixels", ge=1, le=8192
-        )
-        channels: Literal[1, 3] = setting(3, "1 for grey, 3 for colour")
-        test_share: float = setting(0.1, "share of the pictures, of each class, that is kept for testing", ge=0, lt=1)
+    Settings = ImagesSettings
 
     def load(self) -> Splits:
         folder = find_path("Images", self.settings.path, self.context, folder=True)

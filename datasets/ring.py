@@ -12,6 +12,14 @@ from ganglion.datasets.points import Points, PointSet, PointSettings, mixture_po
 from ganglion.engine.api import hookimpl, setting
 
 
+class RingSettings(PointSettings):
+    """Settings of Ring."""
+
+    modes: int = setting(8, "number of Gaussians", ge=1)
+    radius: float = setting(1.0, "radius of the circle on which they stand", gt=0)
+    std: float = setting(0.01, "standard deviation of each", gt=0)
+
+
 class Ring(PointSet):
     """2-D points from equally likely round Gaussians at equal angles on a circle around 0.
 
@@ -20,12 +28,7 @@ class Ring(PointSet):
     the modes are compared with the true ones (real ones, cut at 3 standard deviations: 0.974).
     """
 
-    class Settings(PointSettings):
-        """Settings of Ring."""
-
-        modes: int = setting(8, "number of Gaussians", ge=1)
-        radius: float = setting(1.0, "radius of the circle on which they stand", gt=0)
-        std: float = setting(0.01, "standard deviation of each", gt=0)
+    Settings = RingSettings
 
     name = "Ring"
 

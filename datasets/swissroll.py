@@ -14,17 +14,20 @@ from ganglion.engine.api import hookimpl, setting
 CURVE_POINTS = 2001
 
 
+class SwissRollSettings(PointSettings):
+    """Settings of SwissRoll."""
+
+    std: float = setting(0.25, "standard deviation of the noise, before scaling", gt=0)
+    scale: float = setting(7.5, "all coordinates are divided by this", gt=0)
+
+
 class SwissRoll(PointSet):
     """2-D points around a spiral: scikit-learn's Swiss roll seen from the side, divided by 7.5.
 
     Samples are judged by onRoll, the share within 3 standard deviations of the noise of the spiral (real ones: 0.997).
     """
 
-    class Settings(PointSettings):
-        """Settings of SwissRoll."""
-
-        std: float = setting(0.25, "standard deviation of the noise, before scaling", gt=0)
-        scale: float = setting(7.5, "all coordinates are divided by this", gt=0)
+    Settings = SwissRollSettings
 
     name = "SwissRoll"
 

@@ -55,6 +55,22 @@ def fit_scaler(kind: str, values: Tensor) -> Scaler:
     return Scaler(shift, torch.where(factor > 0, factor, torch.ones_like(factor)))
 
 
+class TableSettings(Settings):
+    """Settings of Table."""
+
+    path: str = setting("", "the file (.csv, .tsv, .txt, .npz, .parquet), as it is or below a data folder")
+    columns: tuple[str, ...] | None = setting(None, "input columns by name or number from 0; none: all but the target")
+    target: tuple[str, ...] = setting((), "target column, or columns, by name or number from 0")
+    classification: bool = setting(False, "whether the target is a class")
+    scale: Literal["standard", "minmax", "none"] = setting(
+        "standard", "inputs with mean 0 and deviation 1, from 0 to 1, or as they are"
+    )
+    test_share: float = setting(0.2, "share of the rows that is kept for testing", ge=0, lt=1)
+    shuffle: bool = setting(True, "test rows are drawn at random; false: they are the last ones")
+    separator: str = setting("auto", "between cells of a CSV file: auto, tab, or one character")
+    header: bool | None = setting(None, "whether the first row of a CSV file holds names; none: it is guessed")
+
+
 class Table(DatasetFactory):
     """Rows of a CSV, NPZ or Parquet file as vectors, with a target that is a class or one or more numbers, or without.
 
@@ -62,22 +78,7 @@ class Table(DatasetFactory):
     NPZ file each 1-D array is a column and each 2-D array a group of columns.
     """
 
-    class Settings(Settings):
-        """Settings of Table."""
-
-        path: str = setting("", "the file (.csv, .tsv, .txt, .npz, .parquet), as it is or below a data folder")
-        columns: tuple[str, ...] | None = setting(
-            None, "input columns by name or number from 0; none: all but the target"
-        )
-        target: tuple[str, ...] = setting((), "target column, or columns, by name or number from 0")
-        classification: bool = setting(False, "whether the target is a class")
-        scale: Literal["standard", "minmax", "none"] = setting(
-            "standard", "inputs with mean 0 and deviation 1, from 0 to 1, or as they are"
-        )
-        test_share: float = setting(0.2, "share of the rows that is kept for testing", ge=0, lt=1)
-        shuffle: bool = setting(True, "test rows are drawn at random; false: they are the last ones")
-        separator: str = setting("auto", "between cells of a CSV file: auto, tab, or one character")
-        header: bool | None = setting(None, "whether the first row of a CSV file holds names; none: it is guessed")
+    Settings = TableSettings
 
     def __init__(self, settings: Any, context: DataContext) -> None:
         super().__init__(settings, context)

@@ -1,1 +1,1 @@
-"""The engine: everything about learning that is not a strategy, a network or a dataset. Import from `ganglion.engine.api`."""
+"""The engine: all of learning that is not a strategy, a network or a dataset. Import from `ganglion.engine.api`."""

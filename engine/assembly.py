@@ -146,7 +146,8 @@ def as_logits(network: nn.Module, where: str) -> nn.Module:
     leaves = [module for module in network.modules() if not list(module.children())]
     if leaves and isinstance(leaves[-1], nn.Sigmoid):
         raise NetworkError(
-            f"{where}: it ends in a Sigmoid, and losses here take raw scores; remove it, or declare outputs = 'probability'"
+            f"{where}: it ends in a Sigmoid, and losses here take raw scores; "
+            "remove it, or declare outputs = 'probability'"
         )
     return network
 
@@ -175,13 +176,14 @@ def check_networks(networks: Mapping[str, nn.Module], shapes: Mapping[str, RoleS
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             reason = str(error).splitlines()[0]
             raise NetworkError(
-                f"network {name} as {role}: it does not take an input of {_shape(shape.input)}: {reason}{_order(role, shapes)}"
+                f"network {name} as {role}: it does not take an input of {_shape(shape.input)}: "
+                f"{reason}{_order(role, shapes)}"
             ) from error
         output = output if isinstance(output, Tensor) else getattr(output, "score", output[0])
         if not _fits(output, shape.output):
             raise NetworkError(
-                f"network {name} as {role}: it gives {tuple(output.shape[1:])} for an input of {_shape(shape.input)}, and "
-                f"strategy {plan.strategy.name} wants {_shape(shape.output)}{_order(role, shapes)}"
+                f"network {name} as {role}: it gives {tuple(output.shape[1:])} for an input of {_shape(shape.input)}, "
+                f"and strategy {plan.strategy.name} wants {_shape(shape.output)}{_order(role, shapes)}"
             )
 
 
@@ -203,18 +205,18 @@ def _order(role: str, shapes: Mapping[str, RoleShape]) -> str:
 
 def output_range(networks: Mapping[str, nn.Module], shapes: Mapping[str, RoleShape], spec: DataSpec) -> Range | None:
     """The interval in which the networks that make data give their values; None where none declares one."""
-    ranges = {
-        role: tuple(float(bound) for bound in network.output_range)
-        for role, network in networks.items()
-        if shapes[role].output.shape == spec.shape and getattr(network, "output_range", None) is not None
-    }
+    ranges: dict[str, Range] = {}
+    for role, network in networks.items():
+        declared = getattr(network, "output_range", None)
+        if declared is not None and shapes[role].output.shape == spec.shape:
+            low, high = declared
+            ranges[role] = (float(low), float(high))
     if len(set(ranges.values())) > 1:
         named = " and ".join(f"{role} {low:g}..{high:g}" for role, (low, high) in ranges.items())
         raise NetworkError(
             f"the networks give values in different ranges ({named}); the data can be scaled to one only"
         )
-    found: Any = next(iter(ranges.values()), None)
-    return found
+    return next(iter(ranges.values()), None)
 
 
 def _scale(data: AdaptedSplits, made: Range | None, spec: DataSpec) -> tuple[AdaptedSplits, list[str]]:
@@ -223,9 +225,10 @@ def _scale(data: AdaptedSplits, made: Range | None, spec: DataSpec) -> tuple[Ada
         return data, []
     if spec.value_range is None:
         return data, [
-            f"the network gives values in {made[0]:g}..{made[1]:g} and the data are unbounded: values outside cannot be made"
+            f"the network gives values in {made[0]:g}..{made[1]:g} and the data are unbounded: "
+            "values outside cannot be made"
         ]
-    parts = {
+    parts: dict[str, Any] = {
         name: scale_to(part, made)
         for name in ("train", "validation", "test")
         if (part := getattr(data, name)) is not None

@@ -1,4 +1,4 @@
-"""The engine's own samplings, criteria, gradient processors and traces, registered through the same hooks as anyone else's."""
+"""The engine's own samplings, criteria, gradient processors and traces, through the same hooks as anyone else's."""
 
 from __future__ import annotations
 

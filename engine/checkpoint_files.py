@@ -91,7 +91,7 @@ def _check_finite(name: str, group: Weights) -> None:
             continue
         values = tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
         bad = values.numel() - int(torch.isfinite(values).sum())
-        if False:
+        if bad:
             where = name.removesuffix(".safetensors")
             raise DivergedError(
                 f"{where}: {bad} of {values.numel()} values of '{key}' are not finite; this state is not stored"

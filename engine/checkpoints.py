@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ ITERATION = re.compile(r"0|[1-9][0-9]{0,17}")
 ASIDE = re.compile(r"\.old-(?P<iteration>0|[1-9][0-9]{0,17})-[0-9]+")
 REMOVED = ".gone-"
 ATTEMPTS = 20
+SETTLED = 3  # attempts after which a checkpoint that is not there counts as missing
 PAUSE = 0.05  # seconds
 
 
@@ -162,49 +163,56 @@ class Checkpoints:
         return self._load(which, with_state=False)
 
     def _load(self, which: str | int, with_state: bool) -> Checkpoint:
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
-                return self._load_once(which, with_state)
+                return self._load_once(which, with_state, settled=attempt >= SETTLED)
             except Vanished:
                 time.sleep(PAUSE)
         raise StoreError(f"cannot read a checkpoint in {self.folder}: they are being replaced too fast")
 
-    def _load_once(self, which: str | int, with_state: bool) -> Checkpoint:
+    def _load_once(self, which: str | int, with_state: bool, settled: bool) -> Checkpoint:
+        exact = isinstance(which, int) or ITERATION.fullmatch(which) is not None
+        # The name is read before the folder: what a name stands for was there when it was written.
+        named, problem = (int(which), "") if exact else self._named(str(which))
         directories = self._directories()
+        if named is not None and named not in directories:
+            if not settled:  # it may be in the middle of being replaced
+                raise Vanished(str(named))
+            problem = f"checkpoint {named}, the {which} one, is missing"
         if not directories:
             raise StoreError(f"there is no checkpoint in {self.folder}")
-        exact = isinstance(which, int) or ITERATION.fullmatch(which) is not None
-        order, problems = self._exactly(int(which), directories) if exact else self._order(str(which), directories)
+        if exact and problem:
+            there = ", ".join(str(known) for known in sorted(directories))
+            raise StoreError(f"there is no checkpoint {named} in {self.folder}; there are: {there}")
+        order = [int(which)] if exact else self._order(named, directories)
+        return self._first_intact(order, directories, [problem] if problem else [], with_state)
+
+    def _first_intact(
+        self, order: Sequence[int], directories: Mapping[int, Path], problems: list[str], with_state: bool
+    ) -> Checkpoint:
         for iteration in order:
             try:
                 checkpoint = read_checkpoint(directories[iteration], iteration, with_state)
             except Damaged as damage:
+                if self._directories().get(iteration) != directories[iteration]:  # replaced in the meantime
+                    raise Vanished(str(iteration)) from damage
                 problems.append(f"checkpoint {iteration} is damaged ({damage})")
                 continue
             notices = tuple(f"{problem}; checkpoint {iteration} is used instead" for problem in problems)
             return replace(checkpoint, notices=notices)
-        raise StoreError(f"{'' if exact else 'no checkpoint is intact: '}{'; '.join(problems)}")
+        raise StoreError(f"{'no checkpoint is intact: ' if len(order) > 1 else ''}{'; '.join(problems)}")
 
-    def _exactly(self, iteration: int, directories: Mapping[int, Path]) -> tuple[list[int], list[str]]:
-        if iteration not in directories:
-            there = ", ".join(str(known) for known in sorted(directories))
-            raise StoreError(f"there is no checkpoint {iteration} in {self.folder}; there are: {there}")
-        return [iteration], []
-
-    def _order(self, which: str, directories: Mapping[int, Path]) -> tuple[list[int], list[str]]:
-        """Which iterations to try, and what is wrong already: the one named, earlier ones, and only then later ones."""
+    def _named(self, which: str) -> tuple[int | None, str]:
+        """The iteration that is called so, or None, with what is wrong."""
         if which not in ("latest", "best"):
             raise StoreError(f"checkpoint '{which}' should be latest, best, or an iteration")
         named, problem = self._pointer(which)
-        if named is not None and named not in directories:
-            if self._pointer(which)[0] != named:
-                raise Vanished(which)
-            problem = f"checkpoint {named}, the {which} one, is missing"
         if which == "best" and named is None and not problem:
             problem = "no checkpoint was marked as the best one"
-        problems = [problem] if problem else []
-        if named is None:
-            later_or_equal = self.latest() if which == "best" else None
-            named = later_or_equal if later_or_equal is not None else max(directories)
-        start = named
-        return sorted(directories, key=lambda iteration: (iteration > start, -iteration)), problems
+        return named, problem
+
+    def _order(self, named: int | None, directories: Mapping[int, Path]) -> list[int]:
+        """Which iterations to try: the one named (else the latest), earlier ones, and only then later ones."""
+        first = named if named is not None else self.latest()
+        start = first if first is not None else max(directories)
+        return sorted(directories, key=lambda iteration: (iteration > start, -iteration))

@@ -126,9 +126,10 @@ def show(kind: str, name: str | None, plugins: Sequence[str], as_json: bool) -> 
             f"{entry.kind} {entry.name}",
             (getattr(entry.thing, "doc", None) or entry.thing.__doc__ or "").strip(),
         )
-        models = [getattr(entry.thing, "Settings", None)]
+        declared = getattr(entry.thing, "Settings", None)
+        models = [] if declared is None else [declared]
         extra = _facts(entry)
-    settings = [info for model in models if model is not None for info in describe(model)]
+    settings = [info for model in models for info in describe(model)]
     preset = {fold(key): value for key, value in extra.get("preset", {}).items()}
     if as_json:
         print_json({"name": title, "about": text, **extra, "settings": [info._asdict() for info in settings]})
@@ -149,12 +150,13 @@ def _unregistered(kind: str) -> tuple[str, list[type[Settings]]]:
     from ganglion.engine.adapters import AdapterSettings
     from ganglion.engine.processors import ChainSettings
 
-    return {
+    known: dict[str, tuple[str, list[type[Settings]]]] = {
         "job": ("The keys that every job has.", [JobSettings]),
         "role": ("The keys that every role has; ROLE.key=value is for one role.", [RoleSettings]),
         "data": ("Which rows, and what is done to them, in the published order.", [AdapterSettings]),
         "chain": ("How a role's gradients become updates; see also 'ganglion list processor'.", [ChainSettings]),
-    }[kind]  # type: ignore[return-value]
+    }
+    return known[kind]
 
 
 def _facts(entry: Any) -> dict[str, Any]:
@@ -365,6 +367,16 @@ def doctor(runs: str | None, as_json: bool) -> None:
 
 
 __all__ = [
-    "about", "doctor", "evaluate", "job_folders", "learn", "list_plugins", "list_runs", "list_things", "sample", "say", "show",
+    "about",
+    "doctor",
+    "evaluate",
+    "job_folders",
+    "learn",
+    "list_plugins",
+    "list_runs",
+    "list_things",
+    "sample",
+    "say",
+    "show",
     "which_checkpoint",
-]  # fmt: skip
+]

@@ -49,7 +49,10 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of a data set: `input` (batch, *shape), `target` (batch,) int64 class indices or (batch, *target_shape), more fields by name."""
+    """Rows of a data set, in tensors whose first dimension is the batch.
+
+    `input` is (batch, *shape), `target` (batch,) int64 class indices or (batch, *target_shape); more `fields` by name.
+    """
 
     input: Tensor
     target: Tensor | None = None
@@ -107,7 +110,7 @@ class Splits(NamedTuple):
 
 
 class DataContext(NamedTuple):
-    """What a data set may use while it loads: folders to look in and to cache in, its seed, and a way to tell the user."""
+    """What a data set may use while it loads: folders to look in and to cache in, its seed, a way to tell the user."""
 
     folders: Sequence[Path]
     cache: Path
@@ -116,7 +119,7 @@ class DataContext(NamedTuple):
 
 
 class DatasetFactory(ABC):
-    """A named data set: its settings, how it is loaded, and, where its distribution is known, how samples are judged."""
+    """A named data set: its settings, how it is loaded, and how samples are judged where its distribution is known."""
 
     Settings: ClassVar[type[Settings]] = NoSettings
 
@@ -148,7 +151,7 @@ class Adapter(ABC):
 
 
 class Sampling(ABC):
-    """Which rows come next: one epoch's order as a pure function of the generator that the engine seeds with (seed, epoch)."""
+    """Which rows come next: one epoch's order, a pure function of the generator seeded with (seed, epoch)."""
 
     Settings: ClassVar[type[Settings]] = NoSettings
 
@@ -233,7 +236,7 @@ class LearningContext:
     spec: DataSpec
     networks: Mapping[str, nn.Module]
     devices: Mapping[str, torch.device]
-    random: Callable[[str], RandomStream]
+    random: Callable[..., RandomStream]
     sampler: BatchSampler | None = None
     processors: Mapping[str, ProcessorChain] = field(default_factory=dict)
     parts: Mapping[str, Any] = field(default_factory=dict)
@@ -290,9 +293,9 @@ class LearningStrategy(ABC):
         """Samples (count, *spec.shape), made from `noise` in evaluation mode."""
         raise NotImplementedError
 
-    def random(self, name: str) -> RandomStream:
-        """The random stream `name`; strategies draw from these only."""
-        return self.context.random(name)
+    def random(self, name: str, role: str | None = None) -> RandomStream:
+        """The random stream `name`, on `role`'s device where one is named; strategies draw from these only."""
+        return self.context.random(name, self.context.devices[role] if role else None)
 
     def state_dict(self) -> dict[str, Any]:
         """State gathered from the attributes."""
@@ -311,9 +314,10 @@ class Criterion(ABC):
     """A loss per sample: mean over the event dimensions (all but the first), weighted by `mask` where given."""
 
     Settings: ClassVar[type[Settings]] = NoSettings
+    takes_classes: ClassVar[bool] = False  # whether class indices are a target as they are; otherwise one-hot
 
     def __init__(self, settings: Any = None) -> None:
-        self.settings = settings if settings is not None else self.Settings()
+        self.settings: Any = settings if settings is not None else self.Settings()
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -327,7 +331,7 @@ class Objective(ABC):
     reads_real: ClassVar[bool] = False  # whether the generator's loss uses real scores
 
     def __init__(self, settings: Any = None) -> None:
-        self.settings = settings if settings is not None else self.Settings()
+        self.settings: Any = settings if settings is not None else self.Settings()
 
     @abstractmethod
     def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
@@ -344,7 +348,7 @@ class Penalty(ABC):
     Settings: ClassVar[type[Settings]] = NoSettings
 
     def __init__(self, settings: Any = None) -> None:
-        self.settings = settings if settings is not None else self.Settings()
+        self.settings: Any = settings if settings is not None else self.Settings()
 
     @abstractmethod
     def penalty(self, scores: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
@@ -354,7 +358,7 @@ class Penalty(ABC):
 class GradientProcessor(ABC):
     """One link of a role's chain. `before` may change `parameter.grad`, `after` the parameters that were updated.
 
-    `key` names the setting whose presence makes the link part of the chain; `position` is its place in the published order.
+    `key` names the setting whose presence makes the link part of the chain, `position` its place in the usual order.
     """
 
     Settings: ClassVar[type[Settings]] = NoSettings
@@ -395,14 +399,34 @@ class Method(GradientProcessor):
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """What a metric may use. `run` opens another finished run by tag (a classifier that judges, for example)."""
+    """What a metric may use of a run.
+
+    `spec` is the data's as the networks see them, `data_range` is their own value range;
+    `splits` reads the data set (in the networks' scale), `factory` gives the data set itself, `samples(count)` draws in
+    the data's own scale, `run(tag)` opens another run, a classifier that judges, for example. Each may raise DataError.
+    """
 
     strategy: LearningStrategy
     spec: DataSpec
+    data_range: Range | None
     device: torch.device
     seed: int
-    load: Callable[[], tuple[DatasetFactory, Splits]]
-    run: Callable[[str], LearningStrategy]
+    splits: Callable[[], Splits]
+    factory: Callable[[], DatasetFactory]
+    samples: Callable[[int], Tensor]
+    run: Callable[[str], EvaluationContext]
+
+    def own_scale(self, rows: Tensor) -> Tensor:
+        """Rows in the networks' scale, mapped to the data's own."""
+        if self.data_range is None or self.spec.value_range in (None, self.data_range):
+            return rows
+        (low, high), (own_low, own_high) = self.spec.value_range, self.data_range
+        return (rows - low) * ((own_high - own_low) / (high - low)) + own_low
+
+    @property
+    def generates(self) -> bool:
+        """Whether the strategy makes samples."""
+        return type(self.strategy).generate is not LearningStrategy.generate
 
 
 class Evaluation(NamedTuple):
@@ -419,7 +443,7 @@ class Metric(ABC):
     Settings: ClassVar[type[Settings]] = NoSettings
 
     def __init__(self, settings: Any = None) -> None:
-        self.settings = settings if settings is not None else self.Settings()
+        self.settings: Any = settings if settings is not None else self.Settings()
 
     @abstractmethod
     def applies(self, context: EvaluationContext) -> bool:

@@ -131,6 +131,7 @@ class NLL(Criterion):
 
     Settings = NllSettings
     settings: NllSettings
+    takes_classes = True
 
     def loss(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         if target.shape == output.shape:

@@ -22,7 +22,7 @@ class TensorDataset(Dataset):
     def __init__(
         self,
         spec: DataSpec,
-        input: Tensor,  # noqa: A002
+        input: Tensor,
         target: Tensor | None = None,
         fields: Mapping[str, Tensor] | None = None,
         scale: float = 1.0,

@@ -134,7 +134,7 @@ def read_job(path: Path) -> dict[str, Any]:
 def parse_job(text: str, origin: str) -> dict[str, Any]:
     """The mapping that a job file's text holds. Raises ConfigError."""
     try:
-        job = yaml.load(text, Loader=_TextLoader)  # noqa: S506 - a SafeLoader without implicit types
+        job = yaml.load(text, Loader=_TextLoader)  # a SafeLoader without implicit types
     except yaml.YAMLError as error:
         raise ConfigError(f"job file {origin}: {' '.join(str(error).split())}") from None
     known = {"format", "networks", "dataset", "strategy", "settings", "plugins", "doc"}

@@ -1,4 +1,4 @@
-"""The life of a run: found or made, assembled, locked, learnt, recorded. `learn` is what the command line and Python call."""
+"""The life of a run: found or made, assembled, locked, learnt, recorded. The command line and Python call `learn`."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ FREE_KEYS = frozenset(
 )  # fmt: skip
 
 
+ALIKE = 0.5  # samples that are less than half as far apart as the data deserve a word
+
+
 class Learnt(NamedTuple):
     """What a call of `learn` gives: the run's directory and how it ended."""
 
@@ -50,7 +53,7 @@ class Learnt(NamedTuple):
 
 
 def data_context(notify: Callable[[str], None]) -> Callable[[int], DataContext]:
-    """Where data are looked for (GANGLION_DATA), where downloads are kept (GANGLION_CACHE), as a function of the seed."""
+    """Where data are looked for (GANGLION_DATA) and downloads kept (GANGLION_CACHE), as a function of the seed."""
     named = os.environ.get(DATA_VARIABLE, "")
     folders = [Path(part).expanduser() for part in named.split(os.pathsep) if part]
     for folder in folders:
@@ -145,9 +148,13 @@ def _learn(repository: Repository, registry: Registry, run: Run, session: Sessio
         raise
     else:
         run.update_record(
-            status=outcome.status, reason=outcome.reason, iteration=outcome.iteration, seconds=round(outcome.seconds, 3),
-            ended=_now(), result=outcome.values,
-        )  # fmt: skip
+            status=outcome.status,
+            reason=outcome.reason,
+            iteration=outcome.iteration,
+            seconds=round(outcome.seconds, 3),
+            ended=_now(),
+            result=outcome.values,
+        )
         traces(
             RunFinished(
                 outcome.iteration,
@@ -161,6 +168,13 @@ def _learn(repository: Repository, registry: Registry, run: Run, session: Sessio
         return Learnt(run.tag, run.directory, outcome)
     finally:
         traces.close()
+
+
+def _alike(share: float) -> str:
+    return (
+        f"the samples are only {share:.0%} as far apart as the data: the generator may have collapsed to a few kinds "
+        "of sample; smaller steps for it, method=ADAM learningRate=2e-4 beta1=0.5, or strategy=NSGAN may help"
+    )
 
 
 def _failed(run: Run, traces: Traces, learner: Learner, reason: str) -> None:
@@ -197,7 +211,8 @@ def _take_weights(repository: Repository, session: Session) -> str:
     shared = [role for role in session.networks if role in checkpoint.networks]
     if not shared:
         raise ConfigError(
-            f"initTag={tag}: it has the roles {', '.join(checkpoint.networks)}, this job has {', '.join(session.networks)}"
+            f"initTag={tag}: it has the roles {', '.join(checkpoint.networks)}, "
+            f"this job has {', '.join(session.networks)}"
         )
     for role in shared:
         try:
@@ -318,15 +333,19 @@ def _started(run: Run, learner: Learner, session: Session, notices: Sequence[str
     counts = {
         role: sum(weight.numel() for weight in network.parameters()) for role, network in session.networks.items()
     }
+    shape = "x".join(map(str, session.spec.shape))
+    devices = " and ".join(sorted({str(device) for device in session.devices.values()}))
+    threads = torch.get_num_threads()
     summary = {
         "strategy": f"{plan.strategy.name}  {_first_sentence(plan.strategy_class.__doc__)}",
-        "data": f"{plan.dataset.name}: {len(session.data.train):,} rows, {session.spec.kind} {'x'.join(map(str, session.spec.shape))}",
+        "data": f"{plan.dataset.name}: {len(session.data.train):,} rows, {session.spec.kind} {shape}",
         **{
             role: f"{entry.network.name}, {counts[role]:,} weights, {_chain_text(entry)}"
             for role, entry in plan.roles.items()
         },
-        "settings": f"batchSize={plan.job.batch_size} iterations={plan.job.iterations} seed={plan.job.seed} sampling={plan.sampling.name}",
-        "where": f"{run.directory} on {' and '.join(sorted({str(device) for device in session.devices.values()}))}, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}",
+        "settings": f"batchSize={plan.job.batch_size} iterations={plan.job.iterations} seed={plan.job.seed} "
+        f"sampling={plan.sampling.name}",
+        "where": f"{run.directory} on {devices}, {threads} thread{'s' if threads > 1 else ''}",
     }
     if learner.iteration:
         summary["goes on"] = f"from iteration {learner.iteration:,}, where it stopped"
@@ -357,8 +376,7 @@ def _chain_text(entry: Any) -> str:
 
 
 def _first_sentence(text: str | None) -> str:
-    paragraph = " ".join((text or "").split("\n\n")[0].split())
-    return paragraph
+    return " ".join((text or "").split("\n\n")[0].split())
 
 
 def _hints(run: Run, session: Session, outcome: Outcome) -> list[str]:

@@ -52,6 +52,7 @@ class Learner:
         self.validation_losses: list[float] = []
         self.values: dict[str, float] = {}
         self.limit = None if self.job.iterations < 0 else self.job.iterations
+        self.spread: float | None = None
         self.picture_interval = _picture_interval(self.job.sample_interval, self.limit)
         self._signal = 0
         self._began = 0.0
@@ -194,6 +195,7 @@ class Learner:
             rows = torch.arange(min(self.job.samples * 4, len(session.data.train)))
             real = session.data.train.rows(rows).input.float().cpu()
             real = real if real.shape[1:] == samples.shape[1:] else samples[:0]
+        self.spread = spread(samples[:64], real[:64]) if len(real) > 1 else None
         scale = (session.spec.value_range, session.data_range)
         self.traces(
             SamplesMade(self.iteration, to_data_scale(samples, *scale), to_data_scale(real, *scale), self._data_spec())
@@ -230,8 +232,8 @@ class Learner:
         self.store_now()
         self.traces(
             Notice(
-                f"{error}: back from iteration {failed} to {self.iteration}, learning rates times {self.job.nan_factor:g} "
-                f"(retry {retries} of {self.job.nan_retry})"
+                f"{error}: back from iteration {failed} to {self.iteration}, learning rates times "
+                f"{self.job.nan_factor:g} (retry {retries} of {self.job.nan_retry})"
             )
         )
 
@@ -271,6 +273,11 @@ def read_values(values: Mapping[str, Tensor]) -> dict[str, float]:
         [value.detach().to(torch.float64 if value.device.type == "cpu" else torch.float32) for value in values.values()]
     )
     return dict(zip(values, numbers.tolist(), strict=True))
+
+
+def spread(samples: Tensor, real: Tensor) -> float:
+    """Mean pairwise distance of `samples` over that of `real`, both (count, *shape): near 0 when samples are alike."""
+    return float(torch.pdist(samples.flatten(1)).mean() / torch.pdist(real.flatten(1)).mean().clamp_min(1e-12))
 
 
 def _stalled(losses: Sequence[float], threshold: float | None, window: int, name: str) -> str | None:

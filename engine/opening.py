@@ -86,7 +86,7 @@ def _loaded(network: nn.Module, weights: Mapping[str, Tensor], run: Run, role: s
 
 
 def draw_samples(opened: Opened, count: int, seed: int) -> Tensor:
-    """`count` samples (count, *shape) in the data's own scale, on the CPU. Raises ConfigError for a strategy that makes none."""
+    """`count` samples (count, *shape) in the data's own scale, on the CPU. Raises ConfigError where none are made."""
     stream = RandomStream(seed, "sample", opened.device)
     with torch.no_grad():
         noise = opened.strategy.noise(count, stream)

@@ -146,7 +146,8 @@ class Resolver:
         if len(names) != len(self.roles):
             raise ConfigError(
                 f"strategy {self.strategy.name} takes {len(self.roles)} network{'s' if len(self.roles) > 1 else ''} "
-                f"({', '.join(self.roles)}), and {len(names)} {'are' if len(names) > 1 else 'is'} named: {', '.join(names)}"
+                f"({', '.join(self.roles)}), and {len(names)} {'are' if len(names) > 1 else 'is'} named: "
+                f"{', '.join(names)}"
             )
         return {role: self.registry.get("network", name) for role, name in zip(self.roles, names, strict=True)}
 
@@ -274,7 +275,8 @@ class Resolver:
         for role, name in changed.items():
             by_name.setdefault(name, []).append(role)
         return [
-            f"method={name} for the {' and the '.join(roles)}: the {self.strategy.name} preset's values for another method are dropped"
+            f"method={name} for the {' and the '.join(roles)}: "
+            f"the {self.strategy.name} preset's values for another method are dropped"
             for name, roles in by_name.items()
         ]
 

@@ -40,16 +40,19 @@ class Permutation(Sampling):
         return torch.randperm(len(self.dataset), generator=generator)
 
 
+class WeightedSettings(Settings):
+    """Settings of WEIGHTED."""
+
+    weighted_ranges: tuple[int, ...] = setting((), "start,end pairs of rows, half-open", unit="rows")
+    probabilities: tuple[float, ...] = setting(
+        (), "share of draws per range; what is missing to 1 goes to the other rows"
+    )
+
+
 class Weighted(Sampling):
     """Rows of some ranges more often than others, with replacement; rows outside all ranges share what is left."""
 
-    class Settings(Settings):
-        """Settings of WEIGHTED."""
-
-        weighted_ranges: tuple[int, ...] = setting((), "start,end pairs of rows, half-open", unit="rows")
-        probabilities: tuple[float, ...] = setting(
-            (), "share of draws per range; what is missing to 1 goes to the other rows"
-        )
+    Settings = WeightedSettings
 
     def __init__(self, settings: Any, dataset: Dataset) -> None:
         super().__init__(settings, dataset)

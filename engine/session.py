@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganglion.engine.adapters import AdaptedSplits
 from ganglion.engine.contracts import DatasetFactory, DataSpec, LearningStrategy, Range
 from ganglion.engine.processors import ProcessorChain
-from ganglion.engine.adapters import AdaptedSplits
 from ganglion.engine.resolution import Plan
 from ganglion.engine.samplers import BatchSampler
 from ganglion.engine.streams import RandomStream, Streams, undisturbed

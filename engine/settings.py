@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,8 +28,8 @@ class Settings(BaseModel):
     )
 
 
-def setting(default: Any, help: str, *, unit: str = "", also: Sequence[str] = (), **bounds: Any) -> Any:  # noqa: A002
-    """Declare one setting: default, one line of meaning, unit, other accepted names (`also`), bounds (`ge`, `gt`, `le`, `lt`)."""
+def setting(default: Any, help: str, *, unit: str = "", also: Sequence[str] = (), **bounds: Any) -> Any:
+    """Declare one setting: default, one line of meaning, unit, other names, bounds (`ge`, `gt`, `le`, `lt`)."""
     return Field(default=default, description=help, json_schema_extra={"unit": unit, "also": list(also)}, **bounds)
 
 
@@ -113,10 +114,8 @@ def parse_value(annotation: Any, value: Any) -> Any:
     if origin in (list, tuple):
         items = _split(value) if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
         return tuple(parse_value(arguments[0], item) for item in items)
-    if annotation is bool:
-        return _parse_bool(value)
-    if annotation is int:
-        return _parse_int(value)
+    if annotation in (bool, int):
+        return _parse_bool(value) if annotation is bool else _parse_int(value)
     if annotation is str and isinstance(value, (bool, int, float)):
         return format_value(value)
     if origin is Literal:
@@ -162,7 +161,7 @@ def _parse_int(value: Any) -> int:
             return int(value)
         except ValueError:
             value = float(value)
-    if value != value or value in (float("inf"), float("-inf")) or value != int(value):
+    if (isinstance(value, float) and not math.isfinite(value)) or value != int(value):
         raise ValueError("a whole number")
     return int(value)
 
@@ -223,7 +222,7 @@ class Unknown(NamedTuple):
 
 
 class Resolution(NamedTuple):
-    """Settings and layer arguments by owner (in the order given), preset values that were replaced, keys that nothing took."""
+    """Settings and layer arguments by owner (in the order given), preset values replaced, keys that nothing took."""
 
     settings: list[Any]
     layer_arguments: list[dict[str, Any]]
@@ -240,7 +239,7 @@ class _Key(NamedTuple):
 
 
 def resolve(owners: Sequence[Owner], levels: Sequence[Level], roles: Sequence[str]) -> Resolution:
-    """Give every key to the components that declare it, the strongest level last, a role-prefixed key above a plain one.
+    """Give every key to the components that declare it: the strongest level wins, then a role-prefixed key.
 
     Raises ConfigError for a bad value, and for a key that two different components declare.
     """
@@ -274,7 +273,7 @@ def resolve(owners: Sequence[Owner], levels: Sequence[Level], roles: Sequence[st
 def refuse_unknown(
     unknown: Sequence[Unknown], owners: Sequence[Owner], levels: Sequence[Level], roles: Sequence[str]
 ) -> None:
-    """Raise ConfigError for the first key that nothing consumed, naming the nearest key and the component that owns it."""
+    """Raise ConfigError for the first key that nothing consumed, naming the nearest key and its component."""
     for text, level in unknown:
         raise ConfigError(_unknown_key(_split_role(text, None, level, roles), owners, roles, levels[level].name))
 
@@ -341,11 +340,10 @@ def _build(owner: Owner, values: Mapping[str, tuple[Any, _Key]]) -> Settings:
     parsed = {}
     for name, (value, key) in values.items():
         info = owner.model.model_fields[name]
+        bounded: Any = typing.Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
         try:
             parsed[name] = parse_value(info.annotation, value)
-            TypeAdapter(
-                typing.Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
-            ).validate_python(parsed[name])
+            TypeAdapter(bounded).validate_python(parsed[name])
         except (ValueError, TypeError, OverflowError):
             described = _describe_field(name, info)
             raise ConfigError(

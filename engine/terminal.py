@@ -165,7 +165,10 @@ def live_lines(state: RunState, width: int, height: int, ascii_only: bool = Fals
         hidden = len(rows) - max(0, room - 1)
         rows = [*rows[: max(0, room - 1)], Text(f"and {hidden} more values in trace.jsonl", style="dim")]
     lines = [*head, Text(), *rows, *([Text(), *foot] if foot else [])]
-    return lines[: max(1, height - 1)]
+    lines = lines[: max(1, height - 1)]
+    for line in lines:  # a terminal of a few columns: what is left over is cut, never wrapped
+        line.truncate(width)
+    return lines
 
 
 def progress_line(iteration: int, total: int | None, width: int, ascii_only: bool = False) -> Text:
@@ -177,7 +180,7 @@ def progress_line(iteration: int, total: int | None, width: int, ascii_only: boo
     room = min(60, width - len(counter) - 2)
     if room < 4:
         return Text(counter[:width])
-    filled = round(share * room)
+    filled = int(share * room)  # full at the end only
     full, rest = ("#", "-") if ascii_only else ("━", "─")
     return Text.assemble((full * filled, BLUE), (rest * (room - filled), "dim"), "  ", counter)
 
@@ -384,7 +387,10 @@ class TerminalTrace(Trace):
 
     def _render(self) -> Group:
         size, state = self.console.size, self.state
-        return Group(*(live_lines(state, size.width, size.height, self._ascii_only) if state is not None else ()))
+        try:
+            return Group(*(live_lines(state, size.width, size.height, self._ascii_only) if state is not None else ()))
+        except Exception:  # an odd value must not stop the timer, nor what others print above the display
+            return Group()
 
     def _plain(self, event: Any, state: RunState) -> None:
         if isinstance(event, TracePoint):
@@ -425,7 +431,6 @@ class _Display:
             console=console,
             get_renderable=render,
             auto_refresh=False,
-            transient=True,
             vertical_overflow="crop",
             # What others print appears above the display; but standard output that goes to a file stays there.
             redirect_stdout=console.stderr and sys.stdout.isatty(),

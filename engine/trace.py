@@ -28,7 +28,7 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class TracePoint:
-    """Progress read from the device after `iteration` completed iterations; `seconds` of learning so far, over all sessions."""
+    """Progress read from the device after `iteration` completed iterations; `seconds` of learning over all sessions."""
 
     iteration: int
     seconds: float

@@ -43,6 +43,6 @@ def check_validation(session: Session) -> None:
         )
     if "loss" not in figures:
         raise ConfigError(
-            f"validationSet: strategy {session.plan.strategy.name} has no loss on unseen rows; leave validationSet out, and "
-            "judge samples with 'ganglion evaluate'"
+            f"validationSet: strategy {session.plan.strategy.name} has no loss on unseen rows; "
+            "leave validationSet out, and judge samples with 'ganglion evaluate'"
         )

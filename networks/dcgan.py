@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from ganglion.engine.api import NetworkContext, NetworkError, Port, Settings, hookimpl, setting
+from ganglion.engine.api import DataSpec, NetworkContext, NetworkError, Port, Settings, hookimpl, setting
 from ganglion.networks.definition import NetworkDefinition
 
 SMALLEST = 8
@@ -50,8 +50,13 @@ class _DCGAN(ABC):
         return NetworkDefinition(self.content(context, settings.width), self.name)
 
     def layer_arguments(self, context: NetworkContext | None = None) -> Mapping[str, tuple[str, ...]]:
-        """What may be overridden, by layer type; nothing is known without a context."""
-        return {} if context is None else self.definition(context).layer_arguments(context)
+        """What may be overridden, by layer type: the same for every size of image."""
+        known = self._example() if context is None else context
+        return self.definition(known).layer_arguments(known)
+
+    def _example(self) -> NetworkContext:
+        port = Port("image", (3, 32, 32))
+        return NetworkContext("example", port, port, DataSpec("image", port.shape))
 
     @abstractmethod
     def picture(self, context: NetworkContext) -> Port:
@@ -102,7 +107,7 @@ class DCGANDiscriminator(_DCGAN):
 
 
 def _up(out_channels: int, start: tuple[int, int] | None) -> dict[str, Any]:
-    """A transposed convolution that doubles the sides, or, from a single pixel, one that makes a map of size `start`."""
+    """A transposed convolution that doubles the sides, or makes a map of size `start` from a single pixel."""
     if start is not None:
         return {"ConvTranspose2d": {"out_channels": out_channels, "kernel_size": list(start), "bias": False}}
     double = {"kernel_size": 4, "stride": 2, "padding": 1}

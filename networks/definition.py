@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-import yaml
 from torch import nn
 
 from ganglion.engine.api import ConfigError, NetworkContext, NetworkError, suggestion
@@ -22,11 +21,13 @@ from ganglion.networks.building import Builder, Built
 from ganglion.networks.catalogue import BRANCHING, layer_type
 from ganglion.networks.declaration import DeclarationReader, Variant
 from ganglion.networks.expressions import substitute
-from ganglion.networks.layered import LayeredNetwork
+from ganglion.networks.layered import LayeredNetwork, to_yaml
 from ganglion.networks.layers import walk
 from ganglion.networks.modules import Reshape
 from ganglion.networks.reading import read_mapping, read_text
 from ganglion.networks.single import Account, Override, Plain
+
+__all__ = ["NetworkDefinition", "context_values", "load_definition", "parse_definition", "to_yaml"]
 
 
 class NetworkDefinition:
@@ -139,11 +140,6 @@ def load_definition(path: str | os.PathLike[str]) -> NetworkDefinition:
 def parse_definition(text: str, origin: str = "definition") -> NetworkDefinition:
     """The definition in a YAML text. Raises NetworkError."""
     return NetworkDefinition.parse(text, origin)
-
-
-def to_yaml(definition: Mapping[str, Any]) -> str:
-    """A resolved definition as a text that `parse_definition` reads."""
-    return yaml.safe_dump(dict(definition), sort_keys=False, allow_unicode=True, width=120)
 
 
 def context_values(context: NetworkContext) -> dict[str, Any]:

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
 from torch import Tensor, nn
 
 from ganglion.engine.api import NetworkError
+
+
+def to_yaml(definition: Mapping[str, Any]) -> str:
+    """A resolved definition as a text that `parse_definition` reads."""
+    return yaml.safe_dump(dict(definition), sort_keys=False, allow_unicode=True, width=120)
 
 
 class LayeredNetwork(nn.Module):
@@ -33,6 +39,10 @@ class LayeredNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.layers(x)
         return output
+
+    def to_yaml(self) -> str:
+        """The definition with every override and value filled in: it makes this network again, without its plugin."""
+        return to_yaml(self.definition)
 
     def probability(self, x: Tensor) -> Tensor:
         """The Sigmoid of the output, for a network whose output is a logit."""

@@ -1,1 +1,1 @@
-"""Learning strategies, with the objectives, penalties, metrics and named jobs that go with them; scanned for plugins."""
+"""Learning strategies, with the objectives, penalties, metrics and named jobs that go with them; all are scanned."""

@@ -72,7 +72,7 @@ class AdversarialStrategy(LearningStrategy):
     """Generator against discriminator: a schedule of updates, each of which minimises one player's loss.
 
     A strategy overrides the lowest rung that suffices: `preset` (an objective, a penalty, a processor link by name);
-    `fake` and `scores` (conditions); `discriminator_loss` / `generator_loss`; `train_discriminator` / `train_generator`.
+    `fake` and `scores` (conditions); `discriminator_loss`, `generator_loss`; `train_discriminator`, `train_generator`.
     """
 
     roles: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
@@ -102,9 +102,9 @@ class AdversarialStrategy(LearningStrategy):
         self._schedule = _schedule(settings)
         self._discriminator = context.networks["discriminator"]
         self._discriminator_device = context.devices["discriminator"]
-        self._joint = _joint(settings.joint_pass, self._discriminator)
+        self._joint = one_pass(settings.joint_pass, self._discriminator)
         self._conditional = type(self).scores is not AdversarialStrategy.scores
-        self._noise_stream = self.random("noise")
+        self._noise_stream = self.random("noise", "generator")
         self._last_noise: Tensor | None = None
 
     def process_iteration(self, i: int) -> LearnProgress:
@@ -162,7 +162,7 @@ class AdversarialStrategy(LearningStrategy):
         return Loss(self._objective.generator(real_scores, fake_scores))
 
     def fake(self, noise: Tensor, batch: Batch | None) -> Tensor:
-        """Samples made from `noise`, on the discriminator's device; a conditional strategy reads the condition from `batch`."""
+        """Samples made from `noise`, on the discriminator's device; conditions are read from `batch`."""
         samples: Tensor = self._generator(noise)
         return samples.to(self._discriminator_device)
 
@@ -225,13 +225,14 @@ def _schedule(settings: AdversarialSettings) -> Schedule:
     return Schedule((warm_up, usual))
 
 
-def _joint(choice: str, discriminator: nn.Module) -> bool:
+def one_pass(choice: str, discriminator: nn.Module) -> bool:
+    """Whether real and fake rows share one pass, given `jointPass`. Raises ConfigError where that would mix them."""
     coupled = any(
         isinstance(module, BATCH_COUPLED) or hasattr(module, "parametrizations") for module in discriminator.modules()
     )
     if choice == "yes" and coupled:
         raise ConfigError(
-            "jointPass=yes: the discriminator has batch statistics or spectral normalisation, which one pass would mix; "
-            "use jointPass=auto"
+            "jointPass=yes: the discriminator has batch statistics or spectral normalisation, which one pass would "
+            "mix; use jointPass=auto"
         )
     return choice != "no" and not coupled

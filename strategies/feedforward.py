@@ -25,21 +25,25 @@ from ganglion.engine.api import (
 )
 
 
+class FeedForwardSettings(Settings):
+    """Settings of FeedForward."""
+
+    criterion: str | None = setting(
+        None, "what is minimised ('ganglion list criterion'); none: NLL for classes, MSE for numbers"
+    )
+
+
 class FeedForward(LearningStrategy):
     """One network learns to give the target for the input, by minimising a criterion.
 
-    DIANNE's FeedForwardLearningStrategy. Targets are class labels or numbers; `autoencode=true` makes the input the target.
+    DIANNE's FeedForwardLearningStrategy (https://github.com/ibcn-cloudlet/dianne). Targets are class labels or numbers;
+    `autoencode=true` makes the input the target.
 
     Deviations: Adam at 1e-3 and batches of 64 (there SGD and 1); the criterion is NLL for classes and MSE for numbers
     unless one is named.
     """
 
-    class Settings(Settings):
-        """Settings of FeedForward."""
-
-        criterion: str | None = setting(
-            None, "what is minimised ('ganglion list criterion'); none: NLL for classes, MSE for numbers"
-        )
+    Settings = FeedForwardSettings
 
     roles: ClassVar[tuple[str, ...]] = ("network",)
     parts: ClassVar[Mapping[str, str]] = {"criterion": "criterion"}
@@ -65,7 +69,7 @@ class FeedForward(LearningStrategy):
 
     def setup(self, context: LearningContext) -> None:
         self._criterion: Criterion = context.parts["criterion"]
-        self._one_hot = bool(context.spec.classes) and not getattr(self._criterion, "takes_classes", False)
+        self._one_hot = bool(context.spec.classes) and not self._criterion.takes_classes
 
     def process_iteration(self, i: int) -> LearnProgress:
         assert self.context.sampler is not None

@@ -9,7 +9,7 @@ from ganglion.strategies.adversarial import AdversarialStrategy
 
 
 class GAN(AdversarialStrategy):
-    """Generator against discriminator with smoothed labels: real 0.85, fake 0.15, and 0.85 for the generator's own samples.
+    """Generator against discriminator with smoothed labels: real 0.85, fake 0.15, and 0.85 in the generator's update.
 
     Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, as DIANNE's GANLearningStrategy plays it: the gradients of
     both halves are summed into one discriminator update, and the generator's update starts from fresh noise.

@@ -15,15 +15,18 @@ from torch.nn.functional import relu, softplus
 from ganglion.engine.api import Objective, Settings, hookimpl, setting
 
 
+class LabelledSettings(Settings):
+    """Settings of the objective `labelled`."""
+
+    real_target: float = setting(0.85, "the discriminator's target for real samples", ge=0, le=1)
+    fake_target: float = setting(0.15, "the discriminator's target for fake samples", ge=0, le=1)
+    generator_target: float = setting(0.85, "the generator's target for its own samples", ge=0, le=1)
+
+
 class Labelled(Objective):
-    """Binary cross-entropy against a target per kind of sample; one-sided and two-sided label smoothing are settings of it."""
+    """Binary cross-entropy against a target per kind of sample; label smoothing, one-sided or not, is a setting."""
 
-    class Settings(Settings):
-        """Settings of the objective `labelled`."""
-
-        real_target: float = setting(0.85, "the discriminator's target for real samples", ge=0, le=1)
-        fake_target: float = setting(0.15, "the discriminator's target for fake samples", ge=0, le=1)
-        generator_target: float = setting(0.85, "the generator's target for its own samples", ge=0, le=1)
+    Settings = LabelledSettings
 
     def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         return cross_entropy(real, self.settings.real_target), cross_entropy(fake, self.settings.fake_target)
@@ -33,7 +36,7 @@ class Labelled(Objective):
 
 
 class NonSaturating(Objective):
-    """D: softplus(-real) + softplus(fake). G: softplus(-fake), whose gradient stays large while the discriminator wins."""
+    """D: softplus(-real) + softplus(fake). G: softplus(-fake), whose gradient stays large while D wins."""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         return softplus(-real).mean(), softplus(fake).mean()

@@ -11,22 +11,25 @@ from torch import Tensor
 from ganglion.engine.api import Penalty, Settings, hookimpl, setting
 
 
+class R1Settings(Settings):
+    """Settings of the penalty `R1`."""
+
+    weight: float = setting(
+        1.0, "gamma: half of it multiplies the squared gradient norm", also=("penaltyWeight",), gt=0
+    )
+
+
 class R1(Penalty):
     """weight / 2 * E |gradient of the score at real samples|^2 (Mescheder et al. 2018, arXiv:1801.04406).
 
     The norm is taken per sample. The paper's own code multiplies by the weight without the half.
     """
 
-    class Settings(Settings):
-        """Settings of the penalty `R1`."""
-
-        weight: float = setting(
-            1.0, "gamma: half of it multiplies the squared gradient norm", also=("penaltyWeight",), gt=0
-        )
+    Settings = R1Settings
 
     def penalty(self, scores: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
-        gradient = input_gradient(scores, real)
-        return gradient.square().flatten(1).sum(1).mean() * (self.settings.weight / 2)
+        weight: float = self.settings.weight
+        return input_gradient(scores, real).square().flatten(1).sum(1).mean() * (weight / 2)
 
 
 def input_gradient(scores: Callable[[Tensor], Tensor], samples: Tensor) -> Tensor:

@@ -13,10 +13,10 @@ TURN = re.compile(r"([A-Za-z]+)(?:\*(\d+))?")
 
 
 class Turn(NamedTuple):
-    """`count` updates of one player."""
+    """So many updates of one player."""
 
     player: str
-    count: int
+    updates: int
 
 
 class Phase(NamedTuple):
@@ -41,7 +41,7 @@ class Schedule:
 
     def __str__(self) -> str:
         return ", ".join(
-            " ".join(f"{turn.player}*{turn.count}" for turn in phase.turns)
+            " ".join(f"{turn.player}*{turn.updates}" for turn in phase.turns)
             + (f" until {phase.until}" if phase.until is not None else "")
             for phase in self.phases
         )

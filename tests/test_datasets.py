@@ -1,4 +1,4 @@
-"""The data sets that are made or embedded: their points, their judges against hand-computed numbers, the real digits."""
+"""The data sets that are made or embedded: their points, the judges by hand-computed numbers, the real digits."""
 
 from __future__ import annotations
 

@@ -193,6 +193,7 @@ def test_the_lock_of_a_run_that_was_moved_away_is_not_taken(tmp_path: Path, monk
         if not moved:  # between opening and locking, another process cleans the run
             moved.append(path.parent.rename(tmp_path / "old"))
             path.parent.mkdir()
+            path.touch()
         return handle
 
     monkeypatch.setattr(os, "open", opening)

@@ -112,8 +112,8 @@ def test_plain_lines_from_start_to_end() -> None:
         "validation: accuracy 0.5000  at 200, the best so far",
         "",
         "calm-otter finished at iteration 1,000 of 1,000 after 12.5 s",
-        "  generator          0.7500  ▇▁█              -1.000e-05 … 0.7500",
-        "  discriminator       1.000  █!▁                   1.000 … 1.386",
+        "  generator          0.7500  █▁█                        -1.000e-05 … 0.7500",
+        "  discriminator       1.000  █!▁                        1.000 … 1.386",
         "  validation  accuracy 0.5000  at 200, the best so far",
         "  checkpoint  runs/calm-otter/checkpoints/200",
         "",
@@ -234,7 +234,7 @@ def test_the_live_display_line_by_line() -> None:
         "━" * 13 + "─" * 40 + "  250 / 1,000  25 %",
         "50.00 it/s   ETA 15 s   elapsed 7 s",
         "",
-        "generator           2.000  ▁█                       1.000 … 2.000",
+        "generator           2.000  ▁█                   1.000 … 2.000",
         "discriminator      0.2500  ▄▄",
         "",
         "validation  accuracy 0.5000  at 200, the best so far",
@@ -269,8 +269,8 @@ def test_what_does_not_fit_is_counted() -> None:
 
 
 def test_progress() -> None:
-    assert progress_line(500, 1000, 40).plain == "━" * 9 + "─" * 9 + "  500 / 1,000  50 %"
-    assert progress_line(999, 1000, 40, ascii_only=True).plain == "#" * 18 + "  999 / 1,000  99 %"
+    assert progress_line(500, 1000, 40).plain == "━" * 10 + "─" * 11 + "  500 / 1,000  50 %"
+    assert progress_line(999, 1000, 40, ascii_only=True).plain == "#" * 20 + "-  999 / 1,000  99 %"
     assert progress_line(12345, None, 40).plain == "iteration 12,345, endless"
     assert progress_line(0, 0, 40).plain.endswith("0 / 0  100 %")
     assert progress_line(5, 10, 12).plain == "5 / 10  50 %"
@@ -337,7 +337,7 @@ def test_the_display_on_a_terminal_is_drawn_by_its_timer_and_taken_away() -> Non
     trace.receive(STARTED)
     assert trace._display is not None
     drawn = []
-    trace._display.live.refresh, refresh = lambda: drawn.append(threading.current_thread().name), None
+    trace._display.live.refresh = lambda: drawn.append(threading.current_thread().name)
     for iteration in range(2000):
         trace.receive(point(iteration, {"generator": 0.5}))
     time.sleep(0.3)
@@ -349,7 +349,8 @@ def test_the_display_on_a_terminal_is_drawn_by_its_timer_and_taken_away() -> Non
     assert trace._display is None
     output = written(console)
     assert "━" in output  # it was drawn
-    assert output.rindex("━") < output.index("! a problem") < output.index("calm-otter finished")
+    assert output.rindex("━") < output.rindex("\x1b[2K") < output.rindex("! a problem")  # erased before the end block
+    assert output.rindex("! a problem") < output.index("calm-otter finished")
     assert output.rindex("\x1b[?25h") > output.rindex("\x1b[?25l")  # the cursor is visible
     trace.close()
 

@@ -1,0 +1,1 @@
+"""Metrics: how finished runs are judged."""

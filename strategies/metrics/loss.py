@@ -1,0 +1,39 @@
+"""The strategy's own figures on the test part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ganglion.engine.api import DataError, Evaluation, EvaluationContext, LearningStrategy, Metric, hookimpl
+
+ROWS = 500
+
+
+class TestLoss(Metric):
+    """Means over the rows of the test part of what the strategy says on unseen rows: its loss, for example."""
+
+    def applies(self, context: EvaluationContext) -> bool:
+        return type(context.strategy).validate is not LearningStrategy.validate
+
+    def evaluate(self, context: EvaluationContext) -> Evaluation:
+        splits = context.splits()
+        part = splits.test if splits.test is not None else splits.validation
+        if part is None:
+            raise DataError("the data have no test part; name rows with testSet=START,END")
+        sums: dict[str, float] = {}
+        with torch.no_grad():
+            for rows in torch.arange(len(part)).split(ROWS):
+                batch = part.rows(rows).map(lambda tensor: tensor.to(context.device))
+                for name, figures in context.strategy.validate(batch).items():
+                    sums[name] = sums.get(name, 0.0) + float(figures.double().sum())
+        return Evaluation(
+            "loss", {**{name: total / len(part) for name, total in sums.items()}, "rows": float(len(part))}
+        )
+
+
+@hookimpl
+def register_metrics(register: Any) -> None:
+    """loss."""
+    register("loss", TestLoss)
