@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganglion.engine.adapters import AdaptedSplits, scale_to, split_and_adapt
+from ganglion.engine.adapters import AdaptedSplits, scale_splits, split_and_adapt
 from ganglion.engine.contracts import (
     DataContext,
     DatasetFactory,
@@ -228,15 +228,9 @@ def _scale(data: AdaptedSplits, made: Range | None, spec: DataSpec) -> tuple[Ada
             f"the network gives values in {made[0]:g}..{made[1]:g} and the data are unbounded: "
             "values outside cannot be made"
         ]
-    parts: dict[str, Any] = {
-        name: scale_to(part, made)
-        for name in ("train", "validation", "test")
-        if (part := getattr(data, name)) is not None
-    }
     low, high = spec.value_range
-    return data._replace(**parts, spec=replace(spec, value_range=made)), [
-        f"data scaled from {low:g}..{high:g} to {made[0]:g}..{made[1]:g}, the range of the network's output"
-    ]
+    sentence = f"data scaled from {low:g}..{high:g} to {made[0]:g}..{made[1]:g}, the range of the network's output"
+    return scale_splits(data, made), [sentence]
 
 
 def _chains(plan: Plan, networks: Mapping[str, nn.Module]) -> dict[str, ProcessorChain]:

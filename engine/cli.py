@@ -210,7 +210,8 @@ def run_command(command: click.Command, arguments: list[str] | None, name: str) 
     try:
         code = command.main(args=arguments, prog_name=name, standalone_mode=False)
     except EngineError as error:
-        click.echo(f"{name}: {error}", err=True)
+        if not error.told:
+            click.echo(f"{name}: {error}", err=True)
         code = error.exit_code
     except click.ClickException as error:
         error.show()

@@ -9,7 +9,7 @@ from typing import Any
 
 from ganglion.engine.errors import ConfigError, fold, suggestion
 from ganglion.engine.job import JobSettings, RoleSettings, named_job, parse_tokens, read_job
-from ganglion.engine.registry import Registry
+from ganglion.engine.registry import Registry, about
 from ganglion.engine.settings import SettingInfo, Settings, describe, format_value, parse_value, setting
 from ganglion.engine.tables import print_json, print_pairs, print_table
 
@@ -103,12 +103,6 @@ def _kind(text: str) -> str:
         if fold(text) in (fold(kind), fold(kind) + "s") or plural.get(fold(text)) == kind:
             return kind
     raise ConfigError(f"unknown kind '{text}'{suggestion(text, KINDS)}")
-
-
-def about(thing: Any) -> str:
-    """The first sentence of what a thing says about itself."""
-    text = getattr(thing, "doc", None) or thing.__doc__ or ""
-    return " ".join(text.strip().split("\n\n")[0].split())
 
 
 def show(kind: str, name: str | None, plugins: Sequence[str], as_json: bool) -> None:
@@ -367,7 +361,6 @@ def doctor(runs: str | None, as_json: bool) -> None:
 
 
 __all__ = [
-    "about",
     "doctor",
     "evaluate",
     "job_folders",

@@ -455,9 +455,10 @@ class Metric(ABC):
 
 
 class Trace(ABC):
-    """Receives the events of a run, in order (`engine.trace` declares them)."""
+    """Receives the events of a run, in order (`engine.trace` declares them). One that `shows` is read by a person."""
 
     Settings: ClassVar[type[Settings]] = NoSettings
+    shows: ClassVar[bool] = False
 
     @abstractmethod
     def receive(self, event: Any) -> None:

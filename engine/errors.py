@@ -22,6 +22,7 @@ class EngineError(Exception):
     """Base of all errors that are answered with one sentence."""
 
     exit_code = 2
+    told = False  # whether a trace has shown it to a person already
 
 
 class InputError(EngineError):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from ganglion.engine.adapters import scale_to
+from ganglion.engine.adapters import scale_splits
 from ganglion.engine.assembly import load_data
 from ganglion.engine.contracts import DatasetFactory, Evaluation, EvaluationContext, Metric, Splits
 from ganglion.engine.documents import write_json
@@ -71,12 +71,10 @@ def evaluation_context(
         asked = request(None, None, keys, opened.job, opened.job.get("plugins") or ())
         plan = Resolver(registry, asked, opened.spec).plan()
         factory, adapted = load_data(plan, data_context(notify)(plan.job.seed))
-        parts = [adapted.train, adapted.validation, adapted.test]
         wanted = opened.spec.value_range
         if wanted is not None and adapted.spec.value_range not in (None, wanted):
-            parts = [part if part is None else scale_to(part, wanted) for part in parts]
-        assert parts[0] is not None
-        return factory, Splits(parts[0], parts[1], parts[2])
+            adapted = scale_splits(adapted, wanted)
+        return factory, Splits(adapted.train, adapted.validation, adapted.test)
 
     def other(tag: str) -> EvaluationContext:
         run = Repository(opened.run.directory.parent).find(tag)

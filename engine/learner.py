@@ -90,8 +90,6 @@ class Learner:
         """Iterate to the end, or until stopped. Raises RunError; the last good state is on disk then."""
         self._began = self._stored_at = time.monotonic()
         self._traced = (self.iteration, self._began)
-        if self.iteration == 0 and not self.store.has_checkpoint():
-            self.store_now()
         if self.iteration == 0:
             self.make_pictures()
         with self._signals():
@@ -203,6 +201,12 @@ class Learner:
 
     def _data_spec(self) -> DataSpec:
         return replace(self.session.spec, value_range=self.session.data_range)
+
+    def store_first(self) -> None:
+        """The state before iteration 0, so that there is always something to go back to."""
+        self._began = time.monotonic()
+        if not self.store.has_checkpoint():
+            self.store_now()
 
     def store_now(self, best: bool = False) -> None:
         """Write a checkpoint of the state after `iteration` iterations. Raises DivergedError where it is not finite."""

@@ -52,14 +52,17 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, EngineError):
         return str(error)
     text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    passed_through = tuple(str(Path(module.__file__ or "").parent) for module in (hookspecs, pluggy, importlib))
     outside = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename != __file__ and "importlib" not in frame.filename
+        if not frame.filename.startswith((*passed_through, "<frozen"))
     ]
     if isinstance(error, SyntaxError) or not outside:  # the text of a SyntaxError says where it is
         return text
-    return f"{text} ({Path(outside[-1].filename).name}, line {outside[-1].lineno})"
+    folder = str(Path(outside[0].filename).parent)  # where the plugin is: its own last line says most
+    own = [frame for frame in outside if frame.filename.startswith(folder)]
+    return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})"
 
 
 def modules_of(package: str) -> list[str]:
@@ -171,10 +174,12 @@ def check_thing(kind: str, name: str, thing: Any) -> None:
     base = _base(kind)
     if base is None:
         if not callable(thing):
-            raise PluginError(f"{kind} '{name}' must be a class or a function, not {type(thing).__name__}")
+            raise PluginError(
+                f"{kind} '{name}' must be a class or a function, not an instance of {type(thing).__name__}"
+            )
         return
     if not (isinstance(thing, type) and issubclass(thing, base)):
-        came = f"the class {thing.__name__}" if isinstance(thing, type) else f"a {type(thing).__name__}"
+        came = f"the class {thing.__name__}" if isinstance(thing, type) else f"an instance of {type(thing).__name__}"
         raise PluginError(f"{kind} '{name}' must be a subclass of {base.__name__}, not {came}")
     if inspect.isabstract(thing):
         missing = ", ".join(sorted(getattr(thing, "__abstractmethods__", ())))

@@ -14,7 +14,7 @@ from ganglion.engine.device import find_device
 from ganglion.engine.errors import ConfigError, NetworkError, StoreError
 from ganglion.engine.registry import Registered, Registry
 from ganglion.engine.repository import Run
-from ganglion.engine.resolution import settings_of, strategy_class
+from ganglion.engine.resolution import layer_arguments, settings_of, strategy_class
 from ganglion.engine.session import make_samples, set_training, to_data_scale
 from ganglion.engine.settings import Level, Owner, resolve
 from ganglion.engine.streams import RandomStream, Streams
@@ -67,14 +67,8 @@ def open_run(registry: Registry, run: Run, which: str | int = "latest", device: 
 
 
 def _network_owner(role: str, network: Registered) -> Owner:
-    arguments = getattr(network.thing, "layer_arguments", None)
-    return Owner(
-        f"{role}'s network {network.name}",
-        settings_of(network.thing),
-        role,
-        network.name,
-        arguments(None) if arguments else {},
-    )
+    label = f"{role}'s network {network.name}"
+    return Owner(label, settings_of(network.thing), role, network.name, layer_arguments(network, None))
 
 
 def _loaded(network: nn.Module, weights: Mapping[str, Tensor], run: Run, role: str) -> nn.Module:

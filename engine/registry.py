@@ -168,6 +168,12 @@ def _source(entry: Registered) -> str:
     return "the built-ins" if entry.origin == BUILT_IN else entry.origin
 
 
+def about(thing: Any) -> str:
+    """The first sentence of what a thing says about itself."""
+    text = getattr(thing, "doc", None) or thing.__doc__ or ""
+    return " ".join(text.strip().split("\n\n")[0].split())
+
+
 def _folded(name: str) -> str:
     folded = fold(name)
     for suffix in SUFFIXES:

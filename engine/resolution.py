@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ganglion.engine.adapters import AdapterSettings
-from ganglion.engine.contracts import DataSpec, LearningStrategy, Method, NoSettings
+from ganglion.engine.contracts import DataSpec, LearningStrategy, Method, NetworkContext, NoSettings, RoleShape
 from ganglion.engine.errors import ConfigError, fold, suggestion
 from ganglion.engine.job import LIFE_CYCLE, JobRequest, JobSettings, RoleSettings
 from ganglion.engine.processors import ChainSettings
@@ -107,13 +107,15 @@ class Resolver:
             ),
             *(Owner(f"trace {entry.name}", settings_of(entry.thing), prefix=entry.name) for entry in traces),
         ]
-        per_role = {role: self._role_owners(role) for role in self.roles}
+        shapes = self.strategy_class.shapes(strategy_settings, self.spec) if self.spec is not None else {}
+        per_role = {role: self._role_owners(role, shapes.get(role)) for role in self.roles}
         starts = {}
         for role, (role_owners, _, _) in per_role.items():
             starts[role] = len(owners)
             owners.extend(role_owners)
         result = resolve(owners, self.levels, self.roles)
-        notices = self._leftovers(result.unknown, owners, parts)
+        unknown = self._without_dropped(result.unknown, {role: entry[0] for role, entry in per_role.items()})
+        notices = self._leftovers(unknown, owners, parts)
         values = _values(owners, result.settings, result.layer_arguments)
         after = len(fixed)
         part_settings = result.settings[after + 1 : after + 1 + len(parts)]
@@ -167,11 +169,11 @@ class Resolver:
             if name is not None
         }
 
-    def _role_owners(self, role: str) -> tuple[list[Owner], Registered, list[Registered]]:
+    def _role_owners(self, role: str, shape: RoleShape | None) -> tuple[list[Owner], Registered, list[Registered]]:
         network = self.networks[role]
         method, since = self._method(role)
         links = [entry for entry in self.registry.all("processor") if not _is_method(entry)]
-        arguments = getattr(network.thing, "layer_arguments", None)
+        context = NetworkContext(role, *shape, self.spec) if shape is not None and self.spec is not None else None
         narrowed = frozenset(
             name
             for entry in (*links, None)
@@ -186,7 +188,7 @@ class Resolver:
                 settings_of(network.thing),
                 role=role,
                 prefix=network.name,
-                layer_arguments=arguments(None) if arguments else {},
+                layer_arguments=layer_arguments(network, context),
             ),
             Owner(f"{role}'s processor chain", ChainSettings, role=role, narrowed=narrowed),
             Owner(
@@ -269,6 +271,13 @@ class Resolver:
         refuse_unknown(rest, candidates, self.levels, self.roles)
         return [f"not used with these choices, from the job file: {', '.join(dropped)}"] if dropped else []
 
+    def _without_dropped(self, unknown: Sequence[Unknown], owners: Mapping[str, Sequence[Owner]]) -> list[Unknown]:
+        """Leave out a preset's keys for a method that another one replaced."""
+        since = max(owner.since for role_owners in owners.values() for owner in role_owners)
+        methods = [entry for entry in self.registry.all("processor") if _is_method(entry)]
+        keys = {fold(info.key) for entry in methods for info in describe(settings_of(entry.thing))}
+        return [entry for entry in unknown if entry.level >= since or fold(entry.key.rpartition(".")[2]) not in keys]
+
     def _dropped_methods(self, per_role: Mapping[str, tuple[list[Owner], Registered, list[Registered]]]) -> list[str]:
         changed = {role: entry[1].name for role, entry in per_role.items() if entry[0][3].since > 0}
         by_name: dict[str, list[str]] = {}
@@ -279,6 +288,12 @@ class Resolver:
             f"the {self.strategy.name} preset's values for another method are dropped"
             for name, roles in by_name.items()
         ]
+
+
+def layer_arguments(network: Registered, context: NetworkContext | None) -> Mapping[str, Sequence[str]]:
+    """The `Layer.argument` keys that a network takes; without a context, those of all its variants."""
+    arguments = getattr(network.thing, "layer_arguments", None)
+    return arguments(context) if arguments is not None else {}
 
 
 def settings_of(thing: Any) -> type[Settings]:

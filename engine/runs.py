@@ -84,6 +84,12 @@ class Run:
             self.held.release()
             self.held = None
 
+    def forget(self) -> None:
+        """Remove what was begun here, but not the lock."""
+        for entry in self.directory.iterdir():
+            if entry.name != "lock":
+                files.discard(entry)
+
     # --- documents ---
 
     def write_job(self, job: Mapping[str, Any]) -> None:

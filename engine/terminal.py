@@ -316,6 +316,7 @@ class TerminalTrace(Trace):
     """Shows a run to the person who started it; nothing that goes wrong in here reaches the run."""
 
     Settings = TerminalSettings
+    shows = True
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,8 +103,9 @@ class Traces:
 
     def close(self) -> None:
         """Close all traces, the last one first."""
-        for trace in reversed(self.traces):
-            trace.close()
+        with ExitStack() as stack:  # calls the last one first, and every one even where one raises
+            for trace in self.traces:
+                stack.callback(trace.close)
 
 
 @dataclass(frozen=True)

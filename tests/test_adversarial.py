@@ -22,7 +22,9 @@ SMALL = {"batchSize": 8, "iterations": 10}
 POINTS = {"size": 64, "testSize": 16}
 
 
-def session(strategy: str = "GAN", dataset: str = "Circle", networks: str = "Generator,Discriminator", **keys: Any) -> Session:
+def session(
+    strategy: str = "GAN", dataset: str = "Circle", networks: str = "Generator,Discriminator", **keys: Any
+) -> Session:
     points = POINTS if dataset == "Circle" else {}
     asked = request(networks, dataset, {**SMALL, **points, "strategy": strategy, **keys})
     return assemble(REGISTRY, asked, data_context(lambda sentence: None))
@@ -154,7 +156,10 @@ def test_penalty_and_objective_compose_from_the_command_line() -> None:
 def test_wgan_clips_the_critic_and_only_the_critic() -> None:
     live = session("WGAN", clamp=0.02, initIterations=0)
     live.strategy.process_iteration(0)
-    assert max(float(parameter.detach().abs().max()) for parameter in live.networks["discriminator"].parameters()) <= 0.02 + 1e-8
+    assert (
+        max(float(parameter.detach().abs().max()) for parameter in live.networks["discriminator"].parameters())
+        <= 0.02 + 1e-8
+    )
     assert max(float(parameter.detach().abs().max()) for parameter in live.networks["generator"].parameters()) > 0.02
 
 

@@ -36,7 +36,11 @@ def test_every_network_changes(strategy: str, tmp_path: Path) -> None:
     learnt = learn_tiny(strategy, tmp_path, iterations=4)
     before = learnt.directory / "checkpoints" / "0"
     after = learnt.directory / "checkpoints" / "4"
-    roles = [path.name for path in before.glob("*.safetensors") if path.name != "state.safetensors" and ".ema." not in path.name]
+    roles = [
+        path.name
+        for path in before.glob("*.safetensors")
+        if path.name != "state.safetensors" and ".ema." not in path.name
+    ]
     assert len(roles) == len(Registry().load().get("strategy", strategy).thing.roles)
     for role in roles:
         assert (before / role).read_bytes() != (after / role).read_bytes()
@@ -54,7 +58,9 @@ def test_stopped_and_resumed_is_never_having_stopped(strategy: str, tmp_path: Pa
 
 @every_strategy
 def test_same_seed_same_weights_other_seed_others(strategy: str, tmp_path: Path) -> None:
-    one, same, other = (learn_tiny(strategy, tmp_path, tag, iterations=3, seed=seed) for tag, seed in (("a", 1), ("b", 1), ("c", 2)))
+    one, same, other = (
+        learn_tiny(strategy, tmp_path, tag, iterations=3, seed=seed) for tag, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
     assert weights_of(one) == weights_of(same)
     assert weights_of(one).keys() == weights_of(other).keys()
     assert weights_of(one) != weights_of(other)

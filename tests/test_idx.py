@@ -88,3 +88,11 @@ def test_a_folder_or_missing_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(DataError, match="cannot be read"):
             read_idx(path, 3)
+
+
+@pytest.mark.parametrize("name", ["images", "images.gz"])
+def test_more_than_the_limit(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, idx((2, 2, 3), bytes(range(12))))
+    assert read_idx(path, 3, limit=12).numel() == 12
+    with pytest.raises(DataError, match="declares 2x2x3 values, expected from 1 to 11 bytes"):
+        read_idx(path, 3, limit=11)

@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from ganglion.strategies.objectives import Hinge, Labelled, LabelledSettings, Minimax, NonSaturating, Wasserstein, cross_entropy
+from ganglion.strategies.objectives import (
+    Hinge,
+    Labelled,
+    LabelledSettings,
+    Minimax,
+    NonSaturating,
+    Wasserstein,
+    cross_entropy,
+)
 from ganglion.strategies.penalties import R1, R1Settings, input_gradient
 
 REAL, FAKE = torch.tensor([[2.0], [0.0]]), torch.tensor([[-1.0], [1.0]])
@@ -30,7 +38,9 @@ def test_labelled_has_diannes_targets() -> None:
     # the least that smoothed losses can be: the entropy of the label
     entropy = -(0.85 * math.log(0.85) + 0.15 * math.log(0.15))
     best = torch.tensor([[math.log(0.85 / 0.15)]])
-    assert float(Labelled().generator(None, best)) == pytest.approx(entropy, rel=1e-5) == pytest.approx(0.4227, abs=1e-4)
+    assert (
+        float(Labelled().generator(None, best)) == pytest.approx(entropy, rel=1e-5) == pytest.approx(0.4227, abs=1e-4)
+    )
 
 
 def test_labels_are_settings() -> None:
@@ -60,7 +70,9 @@ def test_hinge() -> None:
 def test_r1_of_a_linear_discriminator_is_half_the_squared_weight_norm_whatever_the_batch() -> None:
     weight = torch.tensor([3.0, 4.0])
     for rows in (1, 7):
-        value = R1(R1Settings(weight=2.0)).penalty(lambda x: x @ weight[:, None], torch.randn(rows, 2), torch.randn(rows, 2), torch.rand(rows))
+        value = R1(R1Settings(weight=2.0)).penalty(
+            lambda x: x @ weight[:, None], torch.randn(rows, 2), torch.randn(rows, 2), torch.rand(rows)
+        )
         assert float(value) == pytest.approx(25.0, rel=1e-6)
 
 

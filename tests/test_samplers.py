@@ -153,7 +153,9 @@ class Streamed(Dataset):
 def test_streamed_rows_come_in_the_same_order_as_resident_ones() -> None:
     resident, streamed = sampler("PERMUTATION", numbered(20)), sampler("PERMUTATION", Streamed(20))
     try:
-        assert [numbers(resident.next_batch()) for _ in range(12)] == [numbers(streamed.next_batch()) for _ in range(12)]
+        assert [numbers(resident.next_batch()) for _ in range(12)] == [
+            numbers(streamed.next_batch()) for _ in range(12)
+        ]
     finally:
         streamed.close()
 

@@ -19,19 +19,23 @@ class Tiny(NamedTuple):
 
 POINTS = {"size": 256, "testSize": 32, "batchSize": 8}
 TINY: dict[str, Tiny] = {
-    "GAN": Tiny("Generator,Discriminator", "Circle", {**POINTS, "method": "SGD", "momentum": 0.9, "learningRate": 0.01}),
+    "GAN": Tiny(
+        "Generator,Discriminator", "Circle", {**POINTS, "method": "SGD", "momentum": 0.9, "learningRate": 0.01}
+    ),
     "Minimax": Tiny("Generator,Discriminator", "Circle", POINTS),
     "NSGAN": Tiny("Generator,Discriminator", "Ring", {**POINTS, "generator.ema": 0.9}),
-    "WGAN": Tiny("Generator,Discriminator", "Circle", {**POINTS, "initDiscriminatorIterations": 3, "initIterations": 2}),
+    "WGAN": Tiny(
+        "Generator,Discriminator", "Circle", {**POINTS, "initDiscriminatorIterations": 3, "initIterations": 2}
+    ),
     "FeedForward": Tiny("MLP", "Digits", {"batchSize": 8, "validationSet": "0,100", "validationInterval": 2}),
 }
 QUIET = {"traces": "lines", "threads": 1, "traceInterval": 2, "storeSeconds": 0, "sampleInterval": 0}
 
 
-def learn_tiny(strategy: str, runs: Path, tag: str = "tiny", **keys: Any) -> Learnt:
+def learn_tiny(row_of: str, runs: Path, tag: str | None = "tiny", **keys: Any) -> Learnt:
     """Carry out the tiny job of a strategy; keys win over the table's."""
-    row = TINY[strategy]
-    return learn(row.networks, row.dataset, {**QUIET, **row.keys, "strategy": strategy, "tag": tag, **keys}, runs=runs)
+    row = TINY[row_of]
+    return learn(row.networks, row.dataset, {**QUIET, **row.keys, "strategy": row_of, "tag": tag, **keys}, runs=runs)
 
 
 def weights_of(learnt: Learnt) -> dict[str, bytes]:

@@ -1,0 +1,149 @@
+"""What is written about a run, and said at its start and end: job.yaml, record.json, the start block, hints."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from ganglion.engine.data import data_digest
+from ganglion.engine.job import JOB_FORMAT
+from ganglion.engine.learner import Learner, Outcome
+from ganglion.engine.registry import Registry, about
+from ganglion.engine.runs import Run
+from ganglion.engine.session import Session
+from ganglion.engine.settings import format_value
+from ganglion.engine.trace import RunStarted
+
+
+def write_documents(run: Run, registry: Registry, session: Session, learner: Learner, resumed: bool) -> None:
+    plan = session.plan
+    values = dict(plan.values)
+    if values.get("decayIterations") is None and plan.job.iterations > 0:
+        values["decayIterations"] = plan.job.iterations
+    run.write_job(
+        {
+            "format": JOB_FORMAT,
+            "networks": [
+                entry.network.name if ":" not in name and not name.endswith((".yaml", ".yml")) else name
+                for entry, name in zip(plan.roles.values(), plan.request.networks, strict=True)
+            ],
+            "dataset": plan.dataset.name if ":" not in plan.request.dataset else plan.request.dataset,
+            "strategy": plan.strategy.name if ":" not in plan.request.strategy else plan.request.strategy,
+            "plugins": list(plan.request.plugins),
+            "settings": values,
+        }
+    )
+    run.write_data(session.spec, {"data_range": session.data_range})
+    for role, network in session.networks.items():
+        text = getattr(network, "to_yaml", None)
+        if text is not None:
+            run.write_network(role, text())
+    sessions = run.read_record().get("sessions", 0) + 1 if resumed else 1
+    run.write_record(
+        {
+            "tag": run.tag,
+            "status": "running",
+            "iteration": learner.iteration,
+            "iterations": plan.job.iterations,
+            "strategy": plan.strategy.name,
+            "dataset": plan.dataset.name,
+            "networks": [entry.network.name for entry in plan.roles.values()],
+            "seed": plan.job.seed,
+            "devices": {role: str(device) for role, device in session.devices.items()},
+            "execution": "eager",
+            "precision": "fp32",
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+            "plugins": [plugin._asdict() for plugin in registry.plugins],
+            "data": {"digest": data_digest(session.data.train), "rows": len(session.data.train)},
+            "started": now(),
+            "sessions": sessions,
+        }
+    )
+
+
+def versions() -> dict[str, str]:
+    """What this machine runs: the last bits of a result depend on it."""
+    from importlib.metadata import version
+
+    names = ("ganglion", "torch", "numpy", "pluggy", "pydantic", "safetensors")
+    return {
+        **{name: version(name) for name in names},
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def started(run: Run, learner: Learner, session: Session, notices: Sequence[str]) -> RunStarted:
+    plan = session.plan
+    counts = {
+        role: sum(weight.numel() for weight in network.parameters()) for role, network in session.networks.items()
+    }
+    shape = "x".join(map(str, session.spec.shape))
+    devices = " and ".join(sorted({str(device) for device in session.devices.values()}))
+    threads = torch.get_num_threads()
+    summary = {
+        "strategy": f"{plan.strategy.name}  {about(plan.strategy_class)}",
+        "data": f"{plan.dataset.name}: {len(session.data.train):,} rows, {session.spec.kind} {shape}",
+        **{
+            role: f"{entry.network.name}, {counts[role]:,} weights, {_chain_text(entry)}"
+            for role, entry in plan.roles.items()
+        },
+        "settings": f"batchSize={plan.job.batch_size} iterations={plan.job.iterations} seed={plan.job.seed} "
+        f"sampling={plan.sampling.name}",
+        "where": f"{run.directory} on {devices}, {threads} thread{'s' if threads > 1 else ''}",
+    }
+    if learner.iteration:
+        summary["goes on"] = f"from iteration {learner.iteration:,}, where it stopped"
+    replaced = [
+        f"{entry.key}={format_value(entry.preset)} of the preset is replaced by {format_value(entry.value)}"
+        for entry in plan.replaced
+    ]
+    return RunStarted(
+        run.tag,
+        run.directory,
+        learner.iteration,
+        learner.limit,
+        summary,
+        [*replaced, *notices],
+        lambda: learner.iteration,
+        plan.job.trace,
+    )
+
+
+def _chain_text(entry: Any) -> str:
+    rate = getattr(entry.method_settings, "learning_rate", None)
+    extras = [
+        f"{name}={format_value(value)}"
+        for name, value in entry.method_settings.model_dump(by_alias=True).items()
+        if name in ("momentum", "nesterov", "beta1") and value
+    ]
+    return " ".join([entry.method.name, *([f"learningRate={rate:g}"] if rate is not None else []), *extras])
+
+
+def hints(run: Run, session: Session, outcome: Outcome) -> list[str]:
+    lines = []
+    if any(run.directory.glob("samples/*.png")):
+        latest = max(run.directory.glob("samples/*.png"), key=lambda path: int(path.stem))
+        lines.append(f"picture: {latest}")
+        lines.append(f"draw more: ganglion sample {run.tag} count=64 out=samples.png")
+    lines.append(f"judge it: ganglion evaluate {run.tag}")
+    longer = session.plan.job.iterations if outcome.status == "stopped" else 2 * outcome.iteration
+    lines.append(f"go on: learn tag={run.tag}" + ("" if outcome.status == "stopped" else f" iterations={longer}"))
+    return lines
+
+
+def alike(share: float) -> str:
+    return (
+        f"the samples are only {share:.0%} as far apart as the data: the generator may have collapsed to a few kinds "
+        "of sample; smaller steps for it, method=ADAM learningRate=2e-4 beta1=0.5, or strategy=NSGAN may help"
+    )
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,179 @@
+"""The life of a run: tags, clean, initTag, fixed weights, records, and jobs that repeat themselves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+from tiny import QUIET, TINY, learn_tiny, weights_of
+
+from ganglion.engine.errors import ConfigError, StoreError
+from ganglion.engine.job import read_job
+from ganglion.engine.launch import learn
+
+
+def role_weights(directory: Path, iteration: int, role: str) -> dict[str, Any]:
+    return load_file(directory / "checkpoints" / str(iteration) / f"{role}.safetensors")
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(bool((value == other[name]).all()) for name, value in one.items())
+
+
+def test_without_a_tag_every_run_is_fresh_and_readable(tmp_path: Path) -> None:
+    tags = [learn_tiny("GAN", tmp_path, tag=None, iterations=1).tag for _ in range(2)]
+    assert tags == ["gan-circle-1", "gan-circle-2"]
+
+
+def test_an_existing_tag_goes_on_by_its_name_alone(tmp_path: Path) -> None:
+    learn_tiny("GAN", tmp_path, iterations=4)
+    learnt = learn(None, None, {"tag": "tiny", "iterations": 6}, runs=tmp_path)
+    assert learnt.outcome.iteration == 6
+    assert weights_of(learnt) == weights_of(learn_tiny("GAN", tmp_path, "straight", iterations=6, decayIterations=4))
+
+
+def test_a_tag_that_has_all_its_iterations_says_so(tmp_path: Path) -> None:
+    learn_tiny("GAN", tmp_path, iterations=4)
+    with pytest.raises(ConfigError, match=r"has all its 4 iterations; give a larger number"):
+        learn_tiny("GAN", tmp_path, iterations=4)
+    record = json.loads((tmp_path / "tiny" / "record.json").read_text())
+    assert record["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"learningRate": 0.5}, "generator.learningRate=0.01, not 0.5"),
+        ({"batchSize": 16}, "batchSize=8, not 16"),
+        ({"seed": 3}, "seed=0, not 3"),
+        ({"strategy": "NSGAN"}, "strategy GAN, not NSGAN"),
+    ],
+)
+def test_a_tag_does_not_go_on_as_another_job(keys: dict[str, Any], words: str, tmp_path: Path) -> None:
+    learn_tiny("GAN", tmp_path, iterations=2)
+    with pytest.raises(ConfigError, match=words):
+        learn_tiny("GAN", tmp_path, iterations=4, **keys)
+
+
+def test_what_only_shows_may_change_when_a_tag_goes_on(tmp_path: Path) -> None:
+    learn_tiny("GAN", tmp_path, iterations=2)
+    assert learn_tiny("GAN", tmp_path, iterations=4, traceInterval=1, keep=1, trace=False).outcome.iteration == 4
+
+
+def test_clean_starts_the_tag_anew_and_only_after_everything_was_checked(tmp_path: Path) -> None:
+    first = learn_tiny("GAN", tmp_path, iterations=4)
+    with pytest.raises(ConfigError):
+        learn_tiny("GAN", tmp_path, iterations=4, clean=True, batchSize=10**6)
+    assert (first.directory / "checkpoints" / "4").is_dir()
+    again = learn_tiny("GAN", tmp_path, iterations=3, clean=True)
+    assert again.outcome.iteration == 3
+    assert not (first.directory / "checkpoints" / "4").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_init_tag_takes_weights_and_clean_does_not_undo_it(tmp_path: Path) -> None:
+    """In DIANNE `clean=true` randomised what initTag had loaded."""
+    learn_tiny("GAN", tmp_path, "source", iterations=5, seed=1)
+    learnt = learn_tiny("GAN", tmp_path, "target", iterations=1, seed=2, initTag="source", clean=True)
+    for role in ("generator", "discriminator"):
+        assert same(role_weights(tmp_path / "source", 5, role), role_weights(learnt.directory, 0, role))
+    assert learnt.outcome.iteration == 1
+
+
+def test_a_missing_init_tag_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    learn_tiny("GAN", tmp_path, "source", iterations=1)
+    with pytest.raises(StoreError, match="did you mean 'source'"):
+        learn_tiny("GAN", tmp_path, "target", initTag="sourse")
+    assert not (tmp_path / "target").exists()
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    learn_tiny("GAN", tmp_path, "source", iterations=1)
+    with pytest.raises(ConfigError, match="its generator is another network"):
+        learn_tiny("GAN", tmp_path, "target", iterations=1, initTag="source", generatorDim=5)
+
+
+def test_fixed_weights_do_not_learn(tmp_path: Path) -> None:
+    learnt = learn_tiny("GAN", tmp_path, iterations=3, fixed="discriminator")
+    for role, stays in (("discriminator", True), ("generator", False)):
+        assert same(role_weights(learnt.directory, 0, role), role_weights(learnt.directory, 3, role)) is stays
+
+
+def test_fixed_takes_the_beginning_of_a_parameters_name(tmp_path: Path) -> None:
+    first = learn_tiny("GAN", tmp_path, "look", iterations=1)
+    name = next(iter(role_weights(first.directory, 0, "generator")))
+    prefix = name.rpartition(".")[0]
+    learnt = learn_tiny("GAN", tmp_path, iterations=3, fixed=f"generator.{prefix}")
+    before, after = role_weights(learnt.directory, 0, "generator"), role_weights(learnt.directory, 3, "generator")
+    for key, value in before.items():
+        assert bool((value == after[key]).all()) is key.startswith(f"{prefix}.")
+
+
+def test_fixed_that_names_nothing_is_an_error(tmp_path: Path) -> None:
+    """In DIANNE an unparsable name froze nothing, without a word."""
+    with pytest.raises(ConfigError, match="did you mean 'generator'"):
+        learn_tiny("GAN", tmp_path, fixed="generater")
+
+
+def test_a_runs_own_job_file_repeats_it_to_the_byte(tmp_path: Path) -> None:
+    for strategy in TINY:
+        first = learn_tiny(strategy, tmp_path, f"first-{strategy}", iterations=4)
+        job = read_job(first.directory / "job.yaml")
+        assert not {"tag", "initTag", "clean"} & set(job["settings"])
+        again = learn(None, None, {"tag": f"again-{strategy}"}, job=job, runs=tmp_path)
+        assert weights_of(first) == weights_of(again)
+        assert (first.directory / "job.yaml").read_text() == (again.directory / "job.yaml").read_text()
+
+
+def test_the_command_line_wins_over_a_job_file(tmp_path: Path) -> None:
+    first = learn_tiny("GAN", tmp_path, "first", iterations=2)
+    job = read_job(first.directory / "job.yaml")
+    again = learn(None, None, {"tag": "again", "iterations": 3, "learningRate": 0.5}, job=job, runs=tmp_path)
+    settings = yaml.safe_load((again.directory / "job.yaml").read_text())["settings"]
+    assert again.outcome.iteration == 3
+    assert float(settings["generator.learningRate"]) == float(settings["discriminator.learningRate"]) == 0.5
+
+
+def test_another_method_than_the_job_files_drops_its_values(tmp_path: Path) -> None:
+    first = learn_tiny("NSGAN", tmp_path, "first", iterations=2)
+    job = read_job(first.directory / "job.yaml")
+    again = learn(None, None, {"tag": "again", "method": "SGD"}, job=job, runs=tmp_path)
+    settings = yaml.safe_load((again.directory / "job.yaml").read_text())["settings"]
+    assert float(settings["generator.learningRate"]) == 0.01  # SGD's own default, not Adam's preset
+
+
+def test_the_record_says_what_ran(tmp_path: Path) -> None:
+    learnt = learn_tiny("GAN", tmp_path, iterations=4)
+    record = json.loads((learnt.directory / "record.json").read_text())
+    assert record["status"] == "finished" and record["iteration"] == 4 and record["seed"] == 0
+    assert record["devices"] == {"generator": "cpu", "discriminator": "cpu"}
+    assert record["threads"] == 1 and record["versions"]["torch"].startswith("2.")
+    assert len(record["data"]["digest"]) >= 32 and record["data"]["rows"] == 256
+    assert set(record["result"]) >= {"generatorLoss", "discriminatorLoss"}
+
+
+def test_one_network_for_two_roles_makes_two_instances(tmp_path: Path) -> None:
+    """In DIANNE both shared their weights on disk."""
+    keys = {
+        **QUIET,
+        "strategy": "GAN",
+        "tag": "twice",
+        "iterations": 2,
+        "size": 64,
+        "testSize": 8,
+        "batchSize": 8,
+        "generatorDim": 2,
+    }
+    file = tmp_path / "both.yaml"
+    file.write_text(
+        "name: Both\ndoc: Serves both roles.\nlayers:\n  - Linear: 8\n  - ReLU\n  - Linear: ${output.size}\n"
+    )
+    learnt = learn([str(file), str(file)], "Circle", keys, runs=tmp_path / "runs")
+    generator, discriminator = (role_weights(learnt.directory, 2, role) for role in ("generator", "discriminator"))
+    assert [value.shape for value in generator.values()] != [value.shape for value in discriminator.values()]
+    first = next(iter(generator))
+    assert not bool((generator[first] == discriminator[first]).all())
