@@ -40,7 +40,7 @@ class JobSettings(Settings):
     sample_interval: int | None = setting(
         None, "iterations between pictures; 0: none; none: ten moments of the run", unit="iterations", ge=0
     )
-    samples: int = setting(64, "samples in a picture", ge=1)
+    samples: int | None = setting(None, "samples in a picture; none: 64, or 500 points", ge=1)
     store_interval: int = setting(
         0, "iterations between checkpoints that are kept for good; 0: none", unit="iterations", ge=0
     )

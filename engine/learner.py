@@ -186,11 +186,12 @@ class Learner:
         session = self.session
         stream = RandomStream(session.plan.job.seed, "pictures", session.streams.device)
         with session.judging():
-            noise = session.strategy.noise(self.job.samples, stream)
+            count = self.job.samples or (500 if session.spec.kind == "vector" else 64)
+            noise = session.strategy.noise(count, stream)
             if noise is None or not self.picture_interval:
                 return
             samples = make_samples(session.strategy, noise)
-            rows = torch.arange(min(self.job.samples * 4, len(session.data.train)))
+            rows = torch.arange(min(4 * count, len(session.data.train)))
             real = session.data.train.rows(rows).input.float().cpu()
             real = real if real.shape[1:] == samples.shape[1:] else samples[:0]
         self.spread = spread(samples[:64], real[:64]) if len(real) > 1 else None

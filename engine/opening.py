@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from ganglion.engine.assembly import build_network
 from ganglion.engine.contracts import DataSpec, LearningContext, LearningStrategy, Range
 from ganglion.engine.device import find_device
-from ganglion.engine.errors import ConfigError, NetworkError, StoreError
+from ganglion.engine.errors import ConfigError, NetworkError, PluginError, StoreError
 from ganglion.engine.registry import Registered, Registry
 from ganglion.engine.repository import Run
 from ganglion.engine.resolution import layer_arguments, settings_of, strategy_class
@@ -58,12 +59,28 @@ def open_run(registry: Registry, run: Run, which: str | int = "latest", device: 
         networks[role] = _loaded(built, checkpoint.averaged.get(role) or checkpoint.networks[role], run, role).to(place)
     set_training(networks, False)
     strategy = chosen()
-    strategy.bind(LearningContext(settings, spec, networks, dict.fromkeys(networks, place), streams))
+    parts = _parts(registry, chosen, settings, levels)
+    strategy.bind(LearningContext(settings, spec, networks, dict.fromkeys(networks, place), streams, parts=parts))
     found = scalers.get("data_range")
     data_range = (float(found[0]), float(found[1])) if found else None
     return Opened(
         run, job, strategy, networks, spec, data_range, place, checkpoint.iteration, tuple(checkpoint.notices)
     )
+
+
+def _parts(
+    registry: Registry, chosen: type[LearningStrategy], settings: Any, levels: Sequence[Level]
+) -> dict[str, Any]:
+    """The components that the strategy's settings name; one whose plugin is gone is left out: samples do not need it."""
+    parts = {}
+    for field, kind in chosen.parts.items():
+        name = getattr(settings, field)
+        with contextlib.suppress(ConfigError, PluginError):
+            entry = registry.get(kind, name) if name is not None else None
+            if entry is not None:
+                owner = Owner(f"{kind} {entry.name}", settings_of(entry.thing), prefix=entry.name)
+                parts[field] = entry.thing(resolve([owner], levels, chosen.roles).settings[0])
+    return parts
 
 
 def _network_owner(role: str, network: Registered) -> Owner:

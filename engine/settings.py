@@ -300,11 +300,13 @@ def _ordered_keys(levels: Sequence[Level], roles: Sequence[str]) -> list[_Key]:
 
 
 def _refuse_clashes(consumers: Mapping[tuple[int, str], Sequence[Owner]]) -> None:
+    """A key means one component; the components of two roles do not clash: a key without a role is for every role."""
     for (_, text), owners in consumers.items():
-        by_component = {owner.component: owner for owner in owners}
-        if len(by_component) > 1:
-            forms = " or ".join(f"'{owner.prefix}.{text}'" for owner in by_component.values() if owner.prefix)
-            raise ConfigError(f"key '{text}' belongs to {' and to '.join(by_component)}; write {forms}")
+        for role in dict.fromkeys(owner.role for owner in owners):
+            by_component = {owner.component: owner for owner in owners if owner.role in (role, None)}
+            if len(by_component) > 1:
+                forms = " or ".join(f"'{owner.prefix}.{text}'" for owner in by_component.values() if owner.prefix)
+                raise ConfigError(f"key '{text}' belongs to {' and to '.join(by_component)}; write {forms}")
 
 
 def _split_role(text: str, value: Any, level: int, roles: Sequence[str]) -> _Key:
@@ -370,10 +372,12 @@ def _unknown_key(key: _Key, owners: Sequence[Owner], roles: Sequence[str], level
         for layer, names in owner.layer_arguments.items():
             for name in names:
                 candidates.setdefault(f"{layer}.{name}", owner.label)
-    head, dot, _ = key.text.partition(".")
+    head, dot, rest = key.text.partition(".")
     role = nearest(head, roles) if dot and key.role is None else None
     near = nearest(key.rest, candidates)
     where = "" if level == "command line" else f" (from the {level})"
+    if role is not None and fold(rest) in {name for owner in owners for name in _names(owner.model)}:
+        return f"unknown key '{key.text}'{where}; did you mean '{role}.{rest}'?"
     if near is not None:
         prefix = f"{key.role}." if key.role else ""
         return f"unknown key '{key.text}'{where}; did you mean '{prefix}{near}' of {candidates[near]}?"

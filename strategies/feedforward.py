@@ -66,8 +66,6 @@ class FeedForward(LearningStrategy):
         super().bind(context)
         self._network = context.networks["network"]
         self._classes = len(context.spec.classes)
-
-    def setup(self, context: LearningContext) -> None:
         self._criterion: Criterion = context.parts["criterion"]
         self._one_hot = bool(context.spec.classes) and not self._criterion.takes_classes
 

@@ -363,7 +363,10 @@ def test_local_files_that_cannot_be_loaded(write: Callable[..., Path], tmp_path:
     assert local_refusal("") == "plugin : ValueError: Empty module name"
 
 
-def test_a_local_file_that_changes_is_loaded_anew_and_leaves_no_cache(write: Callable[..., Path]) -> None:
+def test_a_local_file_that_changes_is_loaded_anew_and_leaves_no_cache(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     path = write(GOOD)
     first = Registry()
     module = first.add_local(path)

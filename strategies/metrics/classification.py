@@ -45,18 +45,22 @@ class Classification(Metric):
                 "columns": ["true \\ predicted", *names],
                 "rows": [[n, *row] for n, row in zip(names, confusion.tolist(), strict=True)],
             },
-            "classes": {
-                "columns": ["class", *FIGURES],
-                "rows": [[n, *class_figures(confusion, i).values()] for i, n in enumerate(names)],
-            },
+            "classes": _figure_table(names, confusion, FIGURES[:5]),
+            "classes, further figures": _figure_table(names, confusion, FIGURES[5:]),
         }
         return Evaluation("classification", values, details)
 
 
 FIGURES = (
-    "tp", "fp", "fn", "tn", "sensitivity", "specificity", "precision", "npv", "fallout", "fdr", "fnr", "accuracy",
-    "f1", "mcc",
+    "sensitivity", "specificity", "precision", "f1", "mcc",
+    "tp", "fp", "fn", "tn", "npv", "fallout", "fdr", "fnr", "accuracy",
 )  # fmt: skip
+
+
+def _figure_table(names: list[str], confusion: Tensor, figures: tuple[str, ...]) -> dict[str, Any]:
+    numbers = [class_figures(confusion, index) for index in range(len(names))]
+    rows = [[name, *(round(each[figure], 4) for figure in figures)] for name, each in zip(names, numbers, strict=True)]
+    return {"columns": ["class", *figures], "rows": rows}
 
 
 def _predict(context: EvaluationContext) -> tuple[Tensor, Tensor, float]:
@@ -86,12 +90,14 @@ def class_figures(confusion: Tensor, index: int) -> dict[str, float]:
     fn, fp = float(confusion[index].sum()) - tp, float(confusion[:, index].sum()) - tp
     tn = float(confusion.sum()) - tp - fn - fp
     product = ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5
-    numbers = (
-        tp, fp, fn, tn, _share(tp, tp + fn), _share(tn, tn + fp), _share(tp, tp + fp), _share(tn, tn + fn),
-        _share(fp, fp + tn), _share(fp, fp + tp), _share(fn, fn + tp), _share(tp + tn, tp + tn + fp + fn),
-        _share(2 * tp, 2 * tp + fp + fn), _share(tp * tn - fp * fn, product),
-    )  # fmt: skip
-    return dict(zip(FIGURES, numbers, strict=True))
+    return {
+        "tp": tp, "fp": fp, "fn": fn, "tn": tn,
+        "sensitivity": _share(tp, tp + fn), "specificity": _share(tn, tn + fp),
+        "precision": _share(tp, tp + fp), "npv": _share(tn, tn + fn),
+        "fallout": _share(fp, fp + tn), "fdr": _share(fp, fp + tp), "fnr": _share(fn, fn + tp),
+        "accuracy": _share(tp + tn, tp + tn + fp + fn), "f1": _share(2 * tp, 2 * tp + fp + fn),
+        "mcc": _share(tp * tn - fp * fn, product),
+    }  # fmt: skip
 
 
 def _share(part: float, whole: float) -> float:

@@ -70,13 +70,13 @@ class MnistFrechet(Metric):
         splits = context.splits()
         if splits.test is None:
             raise DataError("metric mnist-frechet-v1 needs data with a test part")
-        train, test = _judged(judge, splits.train, context), _judged(judge, splits.test, context)
-        labels = _labels(splits.test)
+        test, labels = _judged(judge, splits.test, context), _labels(splits.test)
         accuracy = float((test.probabilities.argmax(1) == labels).double().mean())
         if accuracy < LEAST_ACCURACY:
             raise ConfigError(
                 f"classifier={self.settings.classifier}: {accuracy:.2%} of the test digits are right, 99.0 % are needed"
             )
+        train = _judged(judge, splits.train, context)
         made = judge(context.samples(self.settings.count))
         reference = moments(train.features)
         missing = [frechet_distance(moments(test.features[labels != digit]), reference) for digit in range(10)]

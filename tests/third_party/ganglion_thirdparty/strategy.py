@@ -1,4 +1,4 @@
-"""EchoGAN: the generator also matches the mean wave of the real batch."""
+"""EchoGAN: the generator also matches the mean of the real batch."""
 
 from ganglion.engine.api import Loss, setting
 from ganglion.strategies.api import AdversarialSettings, AdversarialStrategy
@@ -19,10 +19,14 @@ class EchoGAN(AdversarialStrategy):
     parts = {**AdversarialStrategy.parts, "criterion": "criterion"}
     preset = {"objective": "margin", "method": "ADAM", "learningRate": 1e-3, "beta1": 0.5}
 
+    def train_generator(self):
+        batch = self.real_batch()
+        loss = self.context.processors["generator"].update(self.generator_loss, self.draw_noise(len(batch)), batch)
+        return {"generatorLoss": loss.total, **loss.terms}
+
     def generator_loss(self, noise, batch):
         fake = self.fake(noise, batch)
         loss = self.context.parts["objective"].generator(None, self.scores(fake, batch))
-        real = self.real_batch() if batch is None else batch
-        means = [rows.gather().input.mean(0, keepdim=True) for rows in (real.with_input(fake), real)]
+        means = [rows.gather().input.mean(0, keepdim=True) for rows in (batch.with_input(fake), batch)]
         echo = self.context.parts["criterion"].loss(*means).mean()
         return Loss(loss + self.context.settings.echo * echo, {"echo": echo})
