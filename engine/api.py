@@ -42,6 +42,7 @@ from ganglion.engine.errors import (
     suggestion,
 )
 from ganglion.engine.hookspecs import hookimpl
+from ganglion.engine.launch import Learnt, learn
 from ganglion.engine.settings import Settings, describe, parse_value, setting
 from ganglion.engine.streams import RandomStream, stream_seed
 
@@ -64,6 +65,7 @@ __all__ = [
     "LearnProgress",
     "LearningContext",
     "LearningStrategy",
+    "Learnt",
     "Loss",
     "Method",
     "Metric",
@@ -87,6 +89,7 @@ __all__ = [
     "Trace",
     "describe",
     "hookimpl",
+    "learn",
     "parse_value",
     "setting",
     "stream_seed",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ganglion.engine.adapters import AdaptedSplits, scale_splits, split_and_adapt
 from ganglion.engine.contracts import (
     DataContext,
+    Dataset,
     DatasetFactory,
     DataSpec,
     LearningContext,
@@ -19,9 +20,10 @@ from ganglion.engine.contracts import (
     Port,
     Range,
     RoleShape,
+    Splits,
 )
 from ganglion.engine.device import find_device
-from ganglion.engine.errors import ConfigError, EngineError, NetworkError, fold, nearest, suggestion
+from ganglion.engine.errors import ConfigError, EngineError, NetworkError, PluginError, fold, nearest, suggestion
 from ganglion.engine.job import JobRequest, JobSettings
 from ganglion.engine.processors import ProcessorChain, is_wanted, order_links
 from ganglion.engine.registry import Registered, Registry
@@ -111,7 +113,12 @@ def torch_threads(job: JobSettings) -> None:
 def load_data(plan: Plan, context: DataContext) -> tuple[DatasetFactory, AdaptedSplits]:
     """The data set's parts, selected and adapted as the keys ask."""
     factory: DatasetFactory = plan.dataset.thing(plan.dataset_settings, context)
-    return factory, split_and_adapt(factory.load(), plan.adapters)
+    splits = factory.load()
+    if not isinstance(splits, Splits) or not isinstance(splits.train, Dataset):
+        raise PluginError(
+            f"dataset {plan.dataset.name}: load() must give Splits of Datasets, not {type(splits).__name__}"
+        )
+    return factory, split_and_adapt(splits, plan.adapters)
 
 
 def build_network(

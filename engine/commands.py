@@ -92,7 +92,7 @@ def list_things(kind: str | None, plugins: Sequence[str], as_json: bool) -> None
         [[row["kind"], row["name"], row["origin"], row["about"]] for row in rows],
     )
     if registry.quarantined():
-        say(f"{len(registry.quarantined())} plugin(s) failed to load; see 'ganglion plugins'")
+        say(f"{len(registry.quarantined())} plugin(s) have problems; see 'ganglion plugins'")
 
 
 def _kind(text: str) -> str:

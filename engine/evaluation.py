@@ -11,7 +11,7 @@ from ganglion.engine.assembly import load_data
 from ganglion.engine.contracts import DatasetFactory, Evaluation, EvaluationContext, Metric, Splits
 from ganglion.engine.documents import write_json
 from ganglion.engine.errors import ConfigError, fold
-from ganglion.engine.job import request
+from ganglion.engine.job import naming_plugins, request
 from ganglion.engine.launch import data_context
 from ganglion.engine.opening import Opened, draw_samples, open_run
 from ganglion.engine.registry import Registered, Registry
@@ -68,8 +68,9 @@ def evaluation_context(
 
     @cache
     def data() -> tuple[DatasetFactory, Splits]:
-        asked = request(None, None, keys, opened.job, opened.job.get("plugins") or ())
-        plan = Resolver(registry, asked, opened.spec).plan()
+        asked = request(None, None, keys, opened.job, registry.files)
+        with naming_plugins(opened.job, registry.files):
+            plan = Resolver(registry, asked, opened.spec).plan()
         factory, adapted = load_data(plan, data_context(notify)(plan.job.seed))
         wanted = opened.spec.value_range
         if wanted is not None and adapted.spec.value_range not in (None, wanted):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,14 +113,42 @@ def request(
     given = {key: value for key, value in given.items()}
     named = {key: given.pop(key, None) for key in ("networks", "dataset", "strategy") if key in given}
     names = networks or named.get("networks") or job.get("networks") or ()
-    split = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+    split = _listed(names)
     data = dataset or named.get("dataset") or job.get("dataset")
     if not split or not all(split):
         raise ConfigError("no networks: name one per role, e.g. Generator,Discriminator")
     if not data:
         raise ConfigError("no data set: name one after the networks, e.g. Digits ('ganglion list dataset')")
     strategy = named.get("strategy") or job.get("strategy") or "FeedForward"
+    typed = {*_listed(networks), *_listed(named.get("networks")), dataset, *named.values()}
+    refuse_code([name for name in (*split, str(data), str(strategy)) if name not in typed], plugins)
     return JobRequest(tuple(split), str(data), str(strategy), given, dict(job.get("settings") or {}), tuple(plugins))
+
+
+def _listed(names: Sequence[str] | str | None) -> list[str]:
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names or ())
+
+
+def refuse_code(names: Sequence[str], plugins: Sequence[str]) -> None:
+    """Names from a file run code in a local file only where the user names that file too. Raises ConfigError."""
+    for name in names:
+        location, colon, _ = name.rpartition(":")
+        if colon and location not in plugins:
+            raise ConfigError(f"the job names {name}, code in a local file; give --plugin {location} too to run it")
+
+
+@contextmanager
+def naming_plugins(job: Mapping[str, Any], plugins: Sequence[str]) -> Iterator[None]:
+    """Let an unknown name in a job say which `--plugin` it was made with, where that is not given now."""
+    try:
+        yield
+    except ConfigError as error:
+        missing = [str(file) for file in job.get("plugins") or () if file not in plugins]
+        if missing and "unknown" in str(error):
+            raise ConfigError(
+                f"{error}; it was made with --plugin {' --plugin '.join(missing)}: give that too"
+            ) from None
+        raise
 
 
 def read_job(path: Path) -> dict[str, Any]:

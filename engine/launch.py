@@ -14,7 +14,7 @@ from ganglion.engine.assembly import assemble, resolve_job
 from ganglion.engine.contracts import DataContext, Trace
 from ganglion.engine.data import check_finite
 from ganglion.engine.errors import ConfigError, EngineError, RunError, StoreError, fold
-from ganglion.engine.job import JobRequest, request
+from ganglion.engine.job import JobRequest, naming_plugins, request
 from ganglion.engine.learner import Learner, Outcome
 from ganglion.engine.recording import alike, hints, now, started, write_documents
 from ganglion.engine.registry import Registry
@@ -82,10 +82,12 @@ def learn(
     run = repository.run(tag) if tag else None
     clean = _is_true(keys, "clean")
     resumed = run is not None and run.exists and not clean
-    asked = _asked(networks, dataset, keys, job, run.read_job() if run is not None and resumed else None, plugins)
-    if run is not None and resumed:
-        _refuse_other_job(run, run.read_job(), resolve_job(registry, asked))
-    session = assemble(registry, asked, data_context(notify))
+    stored = run.read_job() if run is not None and resumed else None
+    asked = _asked(networks, dataset, keys, job, stored, plugins)
+    with naming_plugins(stored or job or {}, plugins):
+        if run is not None and stored is not None:
+            _refuse_other_job(run, stored, resolve_job(registry, asked))
+        session = assemble(registry, asked, data_context(notify))
     try:
         notices = [*session.notices, *_checked(session, repository, resumed)]
         if run is None:
@@ -242,19 +244,10 @@ def _take_weights(repository: Repository, session: Session) -> str:
 def _refuse_other_job(run: Run, stored: Mapping[str, Any], plan: Plan) -> None:
     """A tag goes on with the job it was started with. Raises ConfigError that shows the difference."""
     ways = "clean=true starts it anew, another tag leaves it alone"
-    now = {
-        "networks": ",".join(entry.network.name for entry in plan.roles.values()),
-        "dataset": plan.dataset.name,
-        "strategy": plan.strategy.name,
-    }
-    before = {
-        "networks": ",".join(stored.get("networks", ())),
-        "dataset": stored.get("dataset"),
-        "strategy": stored.get("strategy"),
-    }
-    for name, value in now.items():
-        if fold(str(before[name])) != fold(value):
-            raise ConfigError(f"run '{run.tag}' was started with {name} {before[name]}, not {value}; {ways}")
+    for name, value in plan.names().items():
+        old, new = (",".join(each) if isinstance(each, list) else str(each) for each in (stored.get(name), value))
+        if fold(old) != fold(new):
+            raise ConfigError(f"run '{run.tag}' was started with {name} {old}, not {new}; {ways}")
     settings = stored.get("settings", {})
     for key, value in plan.values.items():
         old = settings.get(key)

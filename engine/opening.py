@@ -13,6 +13,7 @@ from ganglion.engine.assembly import build_network
 from ganglion.engine.contracts import DataSpec, LearningContext, LearningStrategy, Range
 from ganglion.engine.device import find_device
 from ganglion.engine.errors import ConfigError, NetworkError, PluginError, StoreError
+from ganglion.engine.job import naming_plugins, refuse_code
 from ganglion.engine.registry import Registered, Registry
 from ganglion.engine.repository import Run
 from ganglion.engine.resolution import layer_arguments, settings_of, strategy_class
@@ -38,10 +39,16 @@ class Opened(NamedTuple):
 def open_run(registry: Registry, run: Run, which: str | int = "latest", device: str = "cpu") -> Opened:
     """Load a run's networks: averaged weights where there are some. Raises StoreError, ConfigError, NetworkError."""
     job = run.read_job()
+    with naming_plugins(job, registry.files):
+        return _open(registry, run, job, which, device)
+
+
+def _open(registry: Registry, run: Run, job: Mapping[str, Any], which: str | int, device: str) -> Opened:
     try:
         names, strategy_name, stored = list(job["networks"]), str(job["strategy"]), dict(job["settings"])
     except (KeyError, TypeError, ValueError):
         raise StoreError(f"{run.directory / 'job.yaml'}: it is not a complete job") from None
+    refuse_code([strategy_name, *(name for name in names if not name.endswith(".yaml"))], registry.files)
     spec, scalers = run.read_data()
     entry = registry.get("strategy", strategy_name)
     chosen = strategy_class(entry)
@@ -71,7 +78,7 @@ def open_run(registry: Registry, run: Run, which: str | int = "latest", device: 
 def _parts(
     registry: Registry, chosen: type[LearningStrategy], settings: Any, levels: Sequence[Level]
 ) -> dict[str, Any]:
-    """The components that the strategy's settings name; one whose plugin is gone is left out: samples do not need it."""
+    """The components that the strategy's settings name, without those whose plugin is gone: samples do not need them."""
     parts = {}
     for field, kind in chosen.parts.items():
         name = getattr(settings, field)

@@ -24,25 +24,14 @@ def write_documents(run: Run, registry: Registry, session: Session, learner: Lea
     values = dict(plan.values)
     if values.get("decayIterations") is None and plan.job.iterations > 0:
         values["decayIterations"] = plan.job.iterations
-    run.write_job(
-        {
-            "format": JOB_FORMAT,
-            "networks": [
-                entry.network.name if ":" not in name and not name.endswith((".yaml", ".yml")) else name
-                for entry, name in zip(plan.roles.values(), plan.request.networks, strict=True)
-            ],
-            "dataset": plan.dataset.name if ":" not in plan.request.dataset else plan.request.dataset,
-            "strategy": plan.strategy.name if ":" not in plan.request.strategy else plan.request.strategy,
-            "plugins": list(plan.request.plugins),
-            "settings": values,
-        }
-    )
+    names = plan.names()
+    run.write_job({"format": JOB_FORMAT, **names, "plugins": plan.code_files(), "settings": values})
     run.write_data(session.spec, {"data_range": session.data_range})
     for role, network in session.networks.items():
         text = getattr(network, "to_yaml", None)
         if text is not None:
             run.write_network(role, text())
-    sessions = run.read_record().get("sessions", 0) + 1 if resumed else 1
+    before = run.read_record() if resumed else {}
     run.write_record(
         {
             "tag": run.tag,
@@ -60,8 +49,9 @@ def write_documents(run: Run, registry: Registry, session: Session, learner: Lea
             "versions": versions(),
             "plugins": [plugin._asdict() for plugin in registry.plugins],
             "data": {"digest": data_digest(session.data.train), "rows": len(session.data.train)},
-            "started": now(),
-            "sessions": sessions,
+            "started": before.get("started", now()),
+            "continued": now() if resumed else None,
+            "sessions": before.get("sessions", 0) + 1,
         }
     )
 
@@ -127,14 +117,15 @@ def _chain_text(entry: Any) -> str:
 
 
 def hints(run: Run, session: Session, outcome: Outcome) -> list[str]:
-    lines = []
-    if any(run.directory.glob("samples/*.png")):
-        latest = max(run.directory.glob("samples/*.png"), key=lambda path: int(path.stem))
-        lines.append(f"picture: {latest}")
-        lines.append(f"draw more: ganglion sample {run.tag} count=64 out=samples.png")
-    lines.append(f"judge it: ganglion evaluate {run.tag}")
-    longer = session.plan.job.iterations if outcome.status == "stopped" else 2 * outcome.iteration
-    lines.append(f"go on: learn tag={run.tag}" + ("" if outcome.status == "stopped" else f" iterations={longer}"))
+    plan, lines = session.plan, []
+    plugins = "".join(f" --plugin {file}" for file in plan.code_files())
+    pictures = sorted(run.directory.glob("samples/*.png"), key=lambda path: int(path.stem))
+    if pictures:
+        lines.append(f"picture: {pictures[-1]}")
+        lines.append(f"draw more: ganglion sample {run.tag} count=64 out=samples.png{plugins}")
+    lines.append(f"judge it: ganglion evaluate {run.tag}{plugins}")
+    longer = "" if outcome.status == "stopped" else f" iterations={2 * outcome.iteration}"
+    lines.append(f"go on: learn tag={run.tag}{longer}{plugins}")
     return lines
 
 

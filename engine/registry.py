@@ -38,6 +38,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.plugins: list[Plugin] = []
+        self.files: tuple[str, ...] = ()  # local files that the user named
         self._names: dict[str, dict[str, Registered]] = {kind: {} for kind in KINDS}
         self._clashes: dict[tuple[str, str], list[Registered]] = {}
         self._local: dict[str, ModuleType] = {}
@@ -51,6 +52,7 @@ class Registry:
             distribution = entry.dist.name if entry.dist else "unknown"
             version = entry.dist.version if entry.dist else None
             self._add(entry.name, f"package {distribution}", entry.load, version)
+        self.files = tuple(str(file) for file in files)
         for file in files:
             self.add_local(file)
         return self

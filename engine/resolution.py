@@ -63,6 +63,25 @@ class Plan:
     replaced: Sequence[Replaced] = ()
     notices: Sequence[str] = field(default_factory=tuple)
 
+    def names(self) -> dict[str, Any]:
+        """Networks, data set and strategy as a job file names them: registered names, or paths as they were given."""
+
+        def name(entry: Registered, given: str) -> str:
+            return given if ":" in given or given.endswith((".yaml", ".yml")) else entry.name
+
+        entries = [plan.network for plan in self.roles.values()]
+        return {
+            "networks": [name(entry, given) for entry, given in zip(entries, self.request.networks, strict=True)],
+            "dataset": name(self.dataset, self.request.dataset),
+            "strategy": name(self.strategy, self.request.strategy),
+        }
+
+    def code_files(self) -> list[str]:
+        """The local plugin files that the job needs."""
+        names = self.names()
+        named = [*names["networks"], names["dataset"], names["strategy"]]
+        return sorted({*self.request.plugins, *(name.rpartition(":")[0] for name in named if ":" in name)})
+
     @property
     def strategy_class(self) -> type[LearningStrategy]:
         """The strategy's class."""

@@ -156,6 +156,46 @@ def test_the_record_says_what_ran(tmp_path: Path) -> None:
     assert set(record["result"]) >= {"generatorLoss", "discriminatorLoss"}
 
 
+LOCAL = Path(__file__).parent / "examples" / "local_plugin.py"
+
+
+def local_job(runs: Path, **keys: Any) -> dict[str, Any]:
+    """The names of everything in the local plugin file, by path."""
+    from ganglion.engine.registry import Registry
+
+    registry = Registry().load([LOCAL])
+    mine = {
+        kind: next(e.name for e in registry.all(kind) if e.origin.startswith("file"))
+        for kind in ("strategy", "network", "dataset")
+    }
+    things = {kind: registry.get(kind, name).thing for kind, name in mine.items()}
+    return {kind: f"{LOCAL}:{thing.__name__}" for kind, thing in things.items()}
+
+
+def test_a_run_named_by_path_goes_on_only_with_the_file_named_again(tmp_path: Path) -> None:
+    names = local_job(tmp_path)
+    keys = {**QUIET, "strategy": names["strategy"], "tag": "local", "batchSize": 4}
+    networks = f"{names['network']},Discriminator"
+    learn(networks, names["dataset"], {**keys, "iterations": 2}, runs=tmp_path)
+    with pytest.raises(ConfigError, match=r"code in a local file; give --plugin .*local_plugin.py too"):
+        learn(None, None, {"tag": "local", "iterations": 4}, runs=tmp_path)
+    by_tag = learn(None, None, {"tag": "local", "iterations": 4}, plugins=[str(LOCAL)], runs=tmp_path)
+    assert by_tag.outcome.iteration == 4
+    in_full = learn(networks, names["dataset"], {**keys, "iterations": 6}, runs=tmp_path)
+    assert in_full.outcome.iteration == 6
+
+
+def test_a_run_made_with_a_plugin_file_says_so_without_it(tmp_path: Path) -> None:
+    from ganglion.engine.registry import Registry
+
+    registry = Registry().load([LOCAL])
+    strategy = next(entry.name for entry in registry.all("strategy") if entry.origin.startswith("file"))
+    keys = {**QUIET, "strategy": strategy, "tag": "local", "iterations": 1, "size": 64, "testSize": 8, "batchSize": 4}
+    learn("Generator,Discriminator", "Circle", keys, plugins=[str(LOCAL)], runs=tmp_path)
+    with pytest.raises(ConfigError, match=r"unknown strategy .*made with --plugin .*local_plugin.py: give that too"):
+        learn(None, None, {"tag": "local", "iterations": 2}, runs=tmp_path)
+
+
 def test_one_network_for_two_roles_makes_two_instances(tmp_path: Path) -> None:
     """In DIANNE both shared their weights on disk."""
     keys = {

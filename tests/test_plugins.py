@@ -262,7 +262,7 @@ def test_commands_show_what_is_quarantined_and_go_on(install: Callable[..., None
     assert "RuntimeError: no luck" in " ".join(plain.split())
     listed = run("list", "criterion")
     assert "Mine" in listed.stdout
-    assert "1 plugin(s) failed to load; see 'ganglion plugins'" in listed.stderr
+    assert "1 plugin(s) have problems; see 'ganglion plugins'" in listed.stderr
 
 
 def test_a_quarantined_plugin_stops_only_jobs_that_need_it(install: Callable[..., None], tmp_path: Path) -> None:
