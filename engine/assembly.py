@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ from ganglion.engine.contracts import (
 from ganglion.engine.device import find_device
 from ganglion.engine.errors import ConfigError, EngineError, NetworkError, PluginError, fold, nearest, suggestion
 from ganglion.engine.job import JobRequest, JobSettings
+from ganglion.engine.memory import enough_memory, is_out_of_memory
 from ganglion.engine.processors import ProcessorChain, is_wanted, order_links
 from ganglion.engine.registry import Registered, Registry
 from ganglion.engine.resolution import Plan, Resolver, RolePlan
@@ -32,12 +34,15 @@ from ganglion.engine.samplers import BatchSampler
 from ganglion.engine.session import Session, set_training
 from ganglion.engine.streams import Streams, stream_seed, undisturbed
 
+MOST_THREADS = 1024  # torch does not survive numbers that are far too large
+
 
 def resolve_job(registry: Registry, request: JobRequest) -> Plan:
     """Check names and keys before any data are read. Raises ConfigError."""
     return Resolver(registry, request).plan()
 
 
+@enough_memory(ConfigError, "a smaller data set, batchSize, generatorDim or network")
 def assemble(registry: Registry, request: JobRequest, data: Callable[[int], DataContext]) -> Session:
     """Build everything a job names; nothing is written. Raises an InputError for whatever does not fit."""
     plan = resolve_job(registry, request)
@@ -105,9 +110,12 @@ def _epochs_to_iterations(plan: Plan, request: JobRequest, rows: int) -> JobRequ
 
 
 def torch_threads(job: JobSettings) -> None:
-    """Use the number of threads that the job names, if it names one."""
-    if job.threads is not None:
-        torch.set_num_threads(job.threads)
+    """Use the number of threads that the job names, if it names one. Raises ConfigError where they are too many."""
+    if job.threads is None:
+        return
+    if job.threads > MOST_THREADS:
+        raise ConfigError(f"threads={job.threads}: expected at most {MOST_THREADS}; this machine has {os.cpu_count()}")
+    torch.set_num_threads(job.threads)
 
 
 def load_data(plan: Plan, context: DataContext) -> tuple[DatasetFactory, AdaptedSplits]:
@@ -137,9 +145,13 @@ def build_network(
         streams.install(f"init.{role}")
         try:
             network = entry.thing(context)
+        except NetworkError as error:
+            raise NetworkError(f"{where}: {error}") from error
         except EngineError:
             raise
         except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise NetworkError(f"{where}: it could not be built: {error}") from error
     if not isinstance(network, nn.Module):
         raise NetworkError(f"{where}: the factory gave a {type(network).__name__}, not a torch.nn.Module")
@@ -181,6 +193,8 @@ def check_networks(networks: Mapping[str, nn.Module], shapes: Mapping[str, RoleS
             with torch.no_grad(), undisturbed():
                 output = network(rows)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            if is_out_of_memory(error):
+                raise
             reason = str(error).splitlines()[0]
             raise NetworkError(
                 f"network {name} as {role}: it does not take an input of {_shape(shape.input)}: "

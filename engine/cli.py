@@ -211,10 +211,13 @@ def run_command(command: click.Command, arguments: list[str] | None, name: str) 
         code = command.main(args=arguments, prog_name=name, standalone_mode=False)
     except EngineError as error:
         if not error.told:
-            click.echo(f"{name}: {error}", err=True)
+            complain(name, str(error))
+        code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
         code = error.exit_code
     except click.ClickException as error:
-        error.show()
+        complain(name, _usage(error, name))
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo(f"{name}: stopped", err=True)
@@ -223,3 +226,18 @@ def run_command(command: click.Command, arguments: list[str] | None, name: str) 
         sys.stderr.close()
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def complain(name: str, sentence: str) -> None:
+    """One line on stderr. It may quote what came from anywhere, so nothing in it reaches the terminal as a command."""
+    from ganglion.engine.tables import clean_text
+
+    click.echo(clean_text(f"{name}: {sentence}"), err=True)
+
+
+def _usage(error: click.ClickException, name: str) -> str:
+    """What click says of wrong options and arguments, as one sentence that ends with what to type."""
+    text = error.format_message().rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    hint = "" if "id you mean" in text else f"; '{context.command_path if context else name} --help' shows what there is"
+    return f"{text[:1].lower()}{text[1:]}{hint}"

@@ -11,14 +11,14 @@ from ganglion.engine.errors import ConfigError, fold, suggestion
 from ganglion.engine.job import JobSettings, RoleSettings, named_job, parse_tokens, read_job
 from ganglion.engine.registry import Registry, about
 from ganglion.engine.settings import SettingInfo, Settings, describe, format_value, parse_value, setting
-from ganglion.engine.tables import print_json, print_pairs, print_table
+from ganglion.engine.tables import clean_text, print_json, print_pairs, print_table
 
 NOT_REGISTERED = ("job", "role", "data", "chain")
 
 
 def say(sentence: str) -> None:
     """A message for the person: stderr."""
-    print(sentence, file=sys.stderr)
+    print(clean_text(sentence), file=sys.stderr)
 
 
 # --- learn --------------------------------------------------------------------------------------------------------

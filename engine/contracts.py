@@ -204,6 +204,8 @@ class NetworkContext:
 class NetworkFactory(Protocol):
     """Any callable from a NetworkContext to a module; it may carry a `Settings` class.
 
+    It may name the `roles` it is made for: named for another role of a strategy that has such a role, it is refused as
+    being in the wrong place.
     The module may declare `output_range` (the interval of its values: data are scaled to it) and
     `outputs = "probability"` (a discriminator that ends in a Sigmoid).
     """

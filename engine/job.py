@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ganglion.engine.errors import ConfigError, InputError
+from ganglion.engine.documents import PlainLoader
+from ganglion.engine.errors import ConfigError, InputError, fold, suggestion
 from ganglion.engine.settings import Settings, setting
 
 JOB_FORMAT = 1
 LIFE_CYCLE = ("tag", "initTag", "clean")  # belong to one start of a run, not to the job
+NAMES = ("networks", "dataset", "strategy")
+ENTRIES = ("format", *NAMES, "settings", "plugins", "doc")
 
 
 class JobSettings(Settings):
@@ -86,17 +89,20 @@ class JobRequest:
     given: Mapping[str, Any] = field(default_factory=dict)
     from_file: Mapping[str, Any] = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
+    chosen: bool = True  # whether the strategy was named, or is the one for when none is
 
 
 def parse_tokens(tokens: Sequence[str]) -> dict[str, str]:
     """`key=value` tokens, split at the first `=`. Raises ConfigError for a token without one and for a repeated key."""
     keys: dict[str, str] = {}
+    seen: dict[str, str] = {}
     for token in tokens:
         key, equals, value = token.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"'{token}': expected key=value after the data set, e.g. batchSize=64")
-        if key.strip() in keys:
-            raise ConfigError(f"'{token}': the key '{key.strip()}' is given twice")
+        if fold(key) in seen:
+            raise ConfigError(f"'{token}': the key '{key.strip()}' is given twice, first as '{seen[fold(key)]}'")
+        seen[fold(key)] = token
         keys[key.strip()] = value
     return keys
 
@@ -110,19 +116,32 @@ def request(
 ) -> JobRequest:
     """Bring together names and keys from a job file and from the command line (which wins). Raises ConfigError."""
     job = job or {}
-    given = {key: value for key, value in given.items()}
-    named = {key: given.pop(key, None) for key in ("networks", "dataset", "strategy") if key in given}
+    named = {fold(key): value for key, value in given.items() if fold(key) in NAMES}
+    given = {key: value for key, value in given.items() if fold(key) not in NAMES}
+    _check_names({"networks": networks, "dataset": dataset}, named)
     names = networks or named.get("networks") or job.get("networks") or ()
     split = _listed(names)
     data = dataset or named.get("dataset") or job.get("dataset")
-    if not split or not all(split):
+    if not split:
         raise ConfigError("no networks: name one per role, e.g. Generator,Discriminator")
+    if not all(split):
+        raise ConfigError(f"networks '{','.join(split)}': a name is missing beside a comma")
     if not data:
         raise ConfigError("no data set: name one after the networks, e.g. Digits ('ganglion list dataset')")
-    strategy = named.get("strategy") or job.get("strategy") or "FeedForward"
+    named_strategy = named.get("strategy") or job.get("strategy")
+    strategy = named_strategy or "FeedForward"
     typed = {*_listed(networks), *_listed(named.get("networks")), dataset, *named.values()}
     refuse_code([name for name in (*split, str(data), str(strategy)) if name not in typed], plugins)
-    return JobRequest(tuple(split), str(data), str(strategy), given, dict(job.get("settings") or {}), tuple(plugins))
+    return JobRequest(tuple(split), str(data), str(strategy), given, dict(job.get("settings") or {}), tuple(plugins), bool(named_strategy))
+
+
+def _check_names(positional: Mapping[str, Any], named: Mapping[str, Any]) -> None:
+    for key, value in named.items():
+        if not value or not str(value).strip():
+            raise ConfigError(f"{key}=: the name is missing; 'ganglion list {key.removesuffix('s')}' shows what there is")
+        if positional.get(key):
+            before = ",".join(_listed(positional[key]))
+            raise ConfigError(f"{key}={value}: the {key.replace('dataset', 'data set')} {before} is named already")
 
 
 def _listed(names: Sequence[str] | str | None) -> list[str]:
@@ -155,8 +174,10 @@ def read_job(path: Path) -> dict[str, Any]:
     """A job file: networks, dataset, strategy, settings. Raises ConfigError with the line that is wrong."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"job file {path}: it cannot be read ({error})") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"job file {path}: byte {error.start} is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"job file {path}: it cannot be read ({error.strerror or error})") from None
     return parse_job(text, str(path))
 
 
@@ -164,22 +185,50 @@ def parse_job(text: str, origin: str) -> dict[str, Any]:
     """The mapping that a job file's text holds. Raises ConfigError."""
     try:
         job = yaml.load(text, Loader=_TextLoader)  # a SafeLoader without implicit types
-    except yaml.YAMLError as error:
-        raise ConfigError(f"job file {origin}: {' '.join(str(error).split())}") from None
-    known = {"format", "networks", "dataset", "strategy", "settings", "plugins", "doc"}
-    if not isinstance(job, dict) or not isinstance(job.get("settings", {}), (dict, type(None))):
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"job file {origin}: {_syntax(error)}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"job file {origin}: it is not YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(job, dict) or not isinstance(job.get("settings") or {}, dict):
         raise ConfigError(f"job file {origin}: expected networks, dataset, strategy and a mapping of settings")
-    unknown = set(job) - known
-    if unknown:
-        raise ConfigError(f"job file {origin}: unknown entry '{min(unknown)}'; there are: {', '.join(sorted(known))}")
-    if str(job.get("format", JOB_FORMAT)) not in {str(JOB_FORMAT)}:
-        raise ConfigError(
-            f"job file {origin}: format {job['format']} is not one that this version reads ({JOB_FORMAT})"
-        )
+    try:
+        _check_entries(job)
+    except ValueError as error:
+        raise ConfigError(f"job file {origin}: {error}") from None
     return job
 
 
-class _TextLoader(yaml.SafeLoader):
+def _syntax(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    problem = " ".join(text for text in (error.context, error.problem) if text)
+    if "'\\t'" in problem:
+        problem = "a tab; YAML is indented with blanks"
+    return f"line {mark.line + 1}: {problem}" if mark else problem
+
+
+def _check_entries(job: Mapping[str, Any]) -> None:
+    """Raises ValueError for what no job file of this version holds."""
+    for key in job:
+        if key not in ENTRIES:
+            raise ValueError(f"unknown entry '{key}'{suggestion(str(key), ENTRIES)}")
+    if str(job.get("format", JOB_FORMAT)) != str(JOB_FORMAT):
+        raise ValueError(f"format {job['format']} is not one that this version reads ({JOB_FORMAT})")
+    for key in NAMES[1:]:
+        if not isinstance(job.get(key, ""), str):
+            raise ValueError(f"{key}: expected one name")
+    for key in ("networks", "plugins"):
+        entries = job.get(key) or []
+        listed = isinstance(entries, str) if key == "networks" else False
+        if not listed and not (isinstance(entries, list) and all(isinstance(entry, str) for entry in entries)):
+            raise ValueError(f"{key}: expected a list of names")
+    for key, value in (job.get("settings") or {}).items():
+        if not isinstance(key, str) or isinstance(value, dict):
+            raise ValueError(f"settings: '{key}' is not a key with a value; for one role write 'generator.method: ADAM'")
+        if fold(key) in {fold(name) for name in (*LIFE_CYCLE, *NAMES)}:
+            raise ValueError(f"settings: '{key}' is no setting of a job; give it on the command line")
+
+
+class _TextLoader(PlainLoader):
     """Reads every scalar as text: settings are parsed by their declared type, never by YAML's rules."""
 
 
@@ -189,14 +238,17 @@ _TextLoader.yaml_implicit_resolvers = {}
 def named_job(name: str, folders: Sequence[Path]) -> Path:
     """A job file by path, or by the name of one that ships with Ganglion. Raises ConfigError."""
     path = Path(name)
-    if path.is_file():
-        return path
+    with suppress(OSError):  # a name that is too long, or a folder that may not be looked into
+        if path.is_file():
+            return path
+        if path.is_dir():
+            raise ConfigError(f"job file {name}: it is a folder, expected a file such as {path / 'job.yaml'}")
     for folder in folders:
         shipped = folder / f"{name}.yaml"
         if shipped.is_file():
             return shipped
     names = sorted(file.stem for folder in folders for file in folder.glob("*.yaml"))
-    raise ConfigError(f"there is no job file '{name}', and none of that name ships with Ganglion: {', '.join(names)}")
+    raise ConfigError(f"there is no job file '{name}', and none of that name ships with Ganglion{suggestion(name, names)}")
 
 
 __all__ = [

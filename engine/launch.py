@@ -14,12 +14,12 @@ from ganglion.engine.assembly import assemble, resolve_job
 from ganglion.engine.contracts import DataContext, Trace
 from ganglion.engine.data import check_finite
 from ganglion.engine.errors import ConfigError, EngineError, RunError, StoreError, fold
-from ganglion.engine.job import JobRequest, naming_plugins, request
+from ganglion.engine.job import NAMES, JobRequest, naming_plugins, request
 from ganglion.engine.learner import Learner, Outcome
 from ganglion.engine.recording import alike, hints, now, started, write_documents
 from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository, Run
-from ganglion.engine.resolution import Plan
+from ganglion.engine.resolution import Plan, Resolver
 from ganglion.engine.session import Session
 from ganglion.engine.settings import format_value
 from ganglion.engine.store import Store
@@ -40,6 +40,7 @@ FREE_KEYS = frozenset(
 )  # fmt: skip
 
 
+WAYS = "clean=true starts it anew, another tag leaves it alone"
 ALIKE = 0.5  # samples that are less than half as far apart as the data deserve a word
 
 
@@ -83,10 +84,13 @@ def learn(
     clean = _is_true(keys, "clean")
     resumed = run is not None and run.exists and not clean
     stored = run.read_job() if run is not None and resumed else None
+    if run is not None and stored is None and job is None and not networks and not dataset:
+        _refuse_nameless(repository, run, keys)
     asked = _asked(networks, dataset, keys, job, stored, plugins)
     with naming_plugins(stored or job or {}, plugins):
         if run is not None and stored is not None:
-            _refuse_other_job(run, stored, resolve_job(registry, asked))
+            _refuse_other_names(run, stored, Resolver(registry, asked).names())
+            _refuse_other_settings(run, stored, resolve_job(registry, asked))
         session = assemble(registry, asked, data_context(notify))
     try:
         notices = [*session.notices, *_checked(session, repository, resumed)]
@@ -97,11 +101,22 @@ def learn(
         try:
             if clean and run.exists:
                 repository.clean(run)
-            return _carry_out(registry, run, session, resumed, notices)
+            return _carry_out(registry, run, session, resumed, notices, notify)
         finally:
             run.release()
     finally:
         session.sampler.close()
+
+
+def _refuse_nameless(repository: Repository, run: Run, keys: Mapping[str, Any]) -> None:
+    """A tag alone goes on with a run. Raises StoreError where there is none, ConfigError where it is to be cleaned."""
+    if any(fold(key) in NAMES for key in keys):
+        return
+    repository.find(run.tag)
+    raise ConfigError(
+        f"clean=true starts run '{run.tag}' anew: name the networks and the data set again, "
+        f"or add --job {run.directory / 'job.yaml'}"
+    )
 
 
 def _asked(
@@ -115,8 +130,7 @@ def _asked(
     """What is asked for: the command line over the job file, both over the job that the tag was started with."""
     if stored is not None and job is not None:
         keys = {**dict(job.get("settings") or {}), **keys}
-        networks, dataset = networks or job.get("networks"), dataset or job.get("dataset")
-        stored = {**stored, "strategy": job.get("strategy", stored["strategy"])}
+        stored = {**stored, **{name: job[name] for name in NAMES if job.get(name)}}
     given = {fold(key) for key in keys}
     if "epochs" in given and given & {"iterations", "maxiterations"}:
         raise ConfigError("iterations and epochs are both given; one says how long to learn")
@@ -129,14 +143,27 @@ def _checked(session: Session, repository: Repository, resumed: bool) -> list[st
         if part is not None:
             check_finite(part, session.plan.dataset.name)
     check_validation(session)
-    return [_take_weights(repository, session)] if session.plan.job.init_tag is not None and not resumed else []
+    tag = session.plan.job.init_tag
+    if tag is not None and resumed:
+        return [f"initTag={tag} is not used: the run goes on with its own weights"]
+    return [_take_weights(repository, session)] if tag is not None else []
 
 
-def _carry_out(registry: Registry, run: Run, session: Session, resumed: bool, notices: Sequence[str]) -> Learnt:
+def _carry_out(
+    registry: Registry,
+    run: Run,
+    session: Session,
+    resumed: bool,
+    notices: Sequence[str],
+    notify: Callable[[str], None],
+) -> Learnt:
     traces = _make_traces(session.plan, run)
     learner = Learner(session, Store(run, session.plan.job.keep, lambda: _flush(traces)), traces)
     try:
         damaged = _go_on(run, learner) if resumed else []
+        if not any(trace.shows for trace in traces.traces):  # this must be said, whatever is shown
+            for sentence in damaged:
+                notify(sentence)
         said = [*notices, *damaged, *_settle(session)]
         write_documents(run, registry, session, learner, resumed)
         return _learn(run, session, learner, traces, said)
@@ -241,13 +268,16 @@ def _take_weights(repository: Repository, session: Session) -> str:
     return f"weights of {' and '.join(shared)} taken from run '{tag}', iteration {checkpoint.iteration}"
 
 
-def _refuse_other_job(run: Run, stored: Mapping[str, Any], plan: Plan) -> None:
-    """A tag goes on with the job it was started with. Raises ConfigError that shows the difference."""
-    ways = "clean=true starts it anew, another tag leaves it alone"
-    for name, value in plan.names().items():
+def _refuse_other_names(run: Run, stored: Mapping[str, Any], names: Mapping[str, Any]) -> None:
+    """A tag goes on with the names it was started with. Raises ConfigError that shows the difference."""
+    for name, value in names.items():
         old, new = (",".join(each) if isinstance(each, list) else str(each) for each in (stored.get(name), value))
         if fold(old) != fold(new):
-            raise ConfigError(f"run '{run.tag}' was started with {name} {old}, not {new}; {ways}")
+            raise ConfigError(f"run '{run.tag}' was started with {name} {old}, not {new}; {WAYS}")
+
+
+def _refuse_other_settings(run: Run, stored: Mapping[str, Any], plan: Plan) -> None:
+    """The same for the settings."""
     settings = stored.get("settings", {})
     for key, value in plan.values.items():
         old = settings.get(key)
@@ -258,7 +288,7 @@ def _refuse_other_job(run: Run, stored: Mapping[str, Any], plan: Plan) -> None:
             and not key.endswith("device")
         ):
             raise ConfigError(
-                f"run '{run.tag}' was started with {key}={format_value(old)}, not {format_value(value)}; {ways}"
+                f"run '{run.tag}' was started with {key}={format_value(old)}, not {format_value(value)}; {WAYS}"
             )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ganglion.engine.contracts import DataSpec, LearnProgress
 from ganglion.engine.errors import DivergedError, RunError
+from ganglion.engine.memory import enough_memory
 from ganglion.engine.session import Session, make_samples, to_data_scale
 from ganglion.engine.store import Store
 from ganglion.engine.streams import RandomStream
@@ -86,6 +87,7 @@ class Learner:
 
     # --- the loop
 
+    @enough_memory(RunError, "a smaller batchSize, generatorDim or network, or fewer samples in a picture,")
     def learn(self) -> Outcome:
         """Iterate to the end, or until stopped. Raises RunError; the last good state is on disk then."""
         self._began = self._stored_at = time.monotonic()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ganglion.engine.assembly import build_network
 from ganglion.engine.contracts import DataSpec, LearningContext, LearningStrategy, Range
 from ganglion.engine.device import find_device
+from ganglion.engine.memory import enough_memory
 from ganglion.engine.errors import ConfigError, NetworkError, PluginError, StoreError
 from ganglion.engine.job import naming_plugins, refuse_code
 from ganglion.engine.registry import Registered, Registry
@@ -78,7 +79,7 @@ def _open(registry: Registry, run: Run, job: Mapping[str, Any], which: str | int
 def _parts(
     registry: Registry, chosen: type[LearningStrategy], settings: Any, levels: Sequence[Level]
 ) -> dict[str, Any]:
-    """The components that the strategy's settings name, without those whose plugin is gone: samples do not need them."""
+    """The components that the strategy's settings name, without those whose plugin is gone."""
     parts = {}
     for field, kind in chosen.parts.items():
         name = getattr(settings, field)
@@ -103,6 +104,7 @@ def _loaded(network: nn.Module, weights: Mapping[str, Tensor], run: Run, role: s
     return network
 
 
+@enough_memory(ConfigError, "a smaller count")
 def draw_samples(opened: Opened, count: int, seed: int) -> Tensor:
     """`count` samples (count, *shape) in the data's own scale, on the CPU. Raises ConfigError where none are made."""
     stream = RandomStream(seed, "sample", opened.device)
@@ -110,5 +112,5 @@ def draw_samples(opened: Opened, count: int, seed: int) -> Tensor:
         noise = opened.strategy.noise(count, stream)
         if noise is None:
             name = type(opened.strategy).__name__
-            raise ConfigError(f"run '{opened.run.tag}': strategy {name} makes no samples; try 'ganglion evaluate'")
+            raise ConfigError(f"run '{opened.run.tag}': strategy {name} makes no samples")
         return to_data_scale(make_samples(opened.strategy, noise), opened.spec.value_range, opened.data_range)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ganglion.engine.contracts import DataSpec, Trace
 from ganglion.engine.errors import ConfigError, StoreError
+from ganglion.engine.files import cause, discard
 from ganglion.engine.settings import Settings, setting
 from ganglion.engine.tables import clean_text
 from ganglion.engine.trace import SamplesMade, TraceContext
@@ -329,7 +330,8 @@ def _write(path: Path, content: bytes) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
         os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        discard(temporary)
+        reason = cause(error) if isinstance(error, OSError) else str(error)
+        raise StoreError(f"{path}: cannot be written ({reason})") from None
     return path

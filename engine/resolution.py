@@ -64,17 +64,8 @@ class Plan:
     notices: Sequence[str] = field(default_factory=tuple)
 
     def names(self) -> dict[str, Any]:
-        """Networks, data set and strategy as a job file names them: registered names, or paths as they were given."""
-
-        def name(entry: Registered, given: str) -> str:
-            return given if ":" in given or given.endswith((".yaml", ".yml")) else entry.name
-
-        entries = [plan.network for plan in self.roles.values()]
-        return {
-            "networks": [name(entry, given) for entry, given in zip(entries, self.request.networks, strict=True)],
-            "dataset": name(self.dataset, self.request.dataset),
-            "strategy": name(self.strategy, self.request.strategy),
-        }
+        """Networks, data set and strategy as a job file names them."""
+        return names_of(self.request, [plan.network for plan in self.roles.values()], self.dataset, self.strategy)
 
     def code_files(self) -> list[str]:
         """The local plugin files that the job needs."""
@@ -108,6 +99,10 @@ class Resolver:
             Level("job file", request.from_file),
             Level(COMMAND_LINE, request.given),
         ]
+
+    def names(self) -> dict[str, Any]:
+        """Networks, data set and strategy as a job file names them."""
+        return names_of(self.request, list(self.networks.values()), self.dataset, self.strategy)
 
     def plan(self) -> Plan:
         """Settings of every component. Raises ConfigError for anything that nothing takes or that is wrong."""
@@ -165,12 +160,21 @@ class Resolver:
     def _networks(self) -> dict[str, Registered]:
         names = self.request.networks
         if len(names) != len(self.roles):
+            hint = "" if self.request.chosen else "; no strategy= is given, so it is FeedForward"
             raise ConfigError(
                 f"strategy {self.strategy.name} takes {len(self.roles)} network{'s' if len(self.roles) > 1 else ''} "
                 f"({', '.join(self.roles)}), and {len(names)} {'are' if len(names) > 1 else 'is'} named: "
-                f"{', '.join(names)}"
+                f"{', '.join(names)}{hint}"
             )
-        return {role: self.registry.get("network", name) for role, name in zip(self.roles, names, strict=True)}
+        networks = {role: self.registry.get("network", name) for role, name in zip(self.roles, names, strict=True)}
+        for role, network in networks.items():
+            made_for = tuple(getattr(network.thing, "roles", ()))
+            if role not in made_for and set(made_for) & set(self.roles):
+                raise ConfigError(
+                    f"network {network.name} is made for the {' and the '.join(made_for)}, not for the {role}: "
+                    f"strategy {self.strategy.name} takes its networks in the order {','.join(self.roles)}"
+                )
+        return networks
 
     def _fixed_owners(self) -> list[Owner]:
         return [
@@ -307,6 +311,21 @@ class Resolver:
             f"the {self.strategy.name} preset's values for another method are dropped"
             for name, roles in by_name.items()
         ]
+
+
+def names_of(
+    asked: JobRequest, networks: Sequence[Registered], dataset: Registered, strategy: Registered
+) -> dict[str, Any]:
+    """Networks, data set and strategy as a job file names them: registered names, or paths as they were given."""
+
+    def name(entry: Registered, given: str) -> str:
+        return given if ":" in given or given.endswith((".yaml", ".yml")) else entry.name
+
+    return {
+        "networks": [name(entry, given) for entry, given in zip(networks, asked.networks, strict=True)],
+        "dataset": name(dataset, asked.dataset),
+        "strategy": name(strategy, asked.strategy),
+    }
 
 
 def layer_arguments(network: Registered, context: NetworkContext | None) -> Mapping[str, Sequence[str]]:

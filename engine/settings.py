@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from ganglion.engine.errors import ConfigError, fold, nearest
 
 NONE_WORDS = ("none", "null", "")
+FEW = 8  # keys that a sentence can list
 
 
 class Settings(BaseModel):
@@ -114,6 +115,8 @@ def parse_value(annotation: Any, value: Any) -> Any:
     if origin in (list, tuple):
         items = _split(value) if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
         return tuple(parse_value(arguments[0], item) for item in items)
+    if annotation in (int, float) and isinstance(value, str) and (not value.isascii() or "_" in value):
+        raise ValueError("a number in plain digits")  # Python would read 1_0, and the digits of every script
     if annotation in (bool, int):
         return _parse_bool(value) if annotation is bool else _parse_int(value)
     if annotation is str and isinstance(value, (bool, int, float)):
@@ -260,10 +263,11 @@ def resolve(owners: Sequence[Owner], levels: Sequence[Level], roles: Sequence[st
                 own_arguments[key.rest] = key.value
             elif key.level >= owner.since:
                 before = values.get(name)
+                _refuse_twice(before[1] if before is not None else None, key, owner)
                 if before is not None and before[1].level < key.level and before[1].role and not key.role:
                     replaced.append(Replaced(before[1].text, before[0], key.value))
                 values[name] = (key.value, key)
-        settings.append(_build(owner, values))
+        settings.append(_build(owner, values, levels))
         arguments.append(own_arguments)
     _refuse_clashes(consumers)
     unknown = [Unknown(key.text, key.level) for key in keys if (key.level, key.text) not in consumers]
@@ -275,7 +279,7 @@ def refuse_unknown(
 ) -> None:
     """Raise ConfigError for the first key that nothing consumed, naming the nearest key and its component."""
     for text, level in unknown:
-        raise ConfigError(_unknown_key(_split_role(text, None, level, roles), owners, roles, levels[level].name))
+        raise ConfigError(_unknown_key(_split_role(text, None, level, roles), owners, roles, levels[level]))
 
 
 def winning(
@@ -297,6 +301,12 @@ def _ordered_keys(levels: Sequence[Level], roles: Sequence[str]) -> list[_Key]:
         for text, value in level.keys.items()
     ]
     return sorted(keys, key=lambda key: (key.level, key.role is not None))
+
+
+def _refuse_twice(before: _Key | None, key: _Key, owner: Owner) -> None:
+    """Two spellings of one key, or a name and another one for it: which of the two values is meant?"""
+    if before is not None and (before.level, before.role) == (key.level, key.role):
+        raise ConfigError(f"'{before.text}' and '{key.text}' are one key of {owner.label}: give it once")
 
 
 def _refuse_clashes(consumers: Mapping[tuple[int, str], Sequence[Owner]]) -> None:
@@ -338,18 +348,19 @@ def _layer_argument(owner: Owner, key: str) -> bool:
     return bool(dot) and argument in owner.layer_arguments.get(layer, ())
 
 
-def _build(owner: Owner, values: Mapping[str, tuple[Any, _Key]]) -> Settings:
+def _build(owner: Owner, values: Mapping[str, tuple[Any, _Key]], levels: Sequence[Level]) -> Settings:
     parsed = {}
     for name, (value, key) in values.items():
         info = owner.model.model_fields[name]
         bounded: Any = typing.Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
         try:
             parsed[name] = parse_value(info.annotation, value)
+            _check_finite(parsed[name])
             TypeAdapter(bounded).validate_python(parsed[name])
         except (ValueError, TypeError, OverflowError):
             described = _describe_field(name, info)
             raise ConfigError(
-                f"{key.text}={format_value(value)}: {owner.label} expects {described.type}"
+                f"{key.text}={format_value(value)}{_from(levels[key.level])}: {owner.label} expects {described.type}"
                 f"{' ' + described.bounds if described.bounds else ''} ({described.help})"
             ) from None
     try:
@@ -359,7 +370,19 @@ def _build(owner: Owner, values: Mapping[str, tuple[Any, _Key]]) -> Settings:
         raise ConfigError(f"{owner.label}: {message}") from None
 
 
-def _unknown_key(key: _Key, owners: Sequence[Owner], roles: Sequence[str], level: str) -> str:
+def _check_finite(value: Any) -> None:
+    """No setting means anything by infinity or not-a-number, and 1e400 is written by mistake."""
+    for item in value if isinstance(value, tuple) else (value,):
+        if isinstance(item, float) and not math.isfinite(item):
+            raise ValueError("a finite number")
+
+
+def _from(level: Level) -> str:
+    return "" if level.name == "command line" else f" (from the {level.name})"
+
+
+def _candidates(key: _Key, owners: Sequence[Owner]) -> dict[str, str]:
+    """What could have been meant, without a role, and whose it is."""
     candidates: dict[str, str] = {}
     for owner in owners:
         if key.role is not None and owner.role != key.role:
@@ -372,10 +395,15 @@ def _unknown_key(key: _Key, owners: Sequence[Owner], roles: Sequence[str], level
         for layer, names in owner.layer_arguments.items():
             for name in names:
                 candidates.setdefault(f"{layer}.{name}", owner.label)
+    return candidates
+
+
+def _unknown_key(key: _Key, owners: Sequence[Owner], roles: Sequence[str], level: Level) -> str:
+    candidates = _candidates(key, owners)
     head, dot, rest = key.text.partition(".")
     role = nearest(head, roles) if dot and key.role is None else None
     near = nearest(key.rest, candidates)
-    where = "" if level == "command line" else f" (from the {level})"
+    where = _from(level)
     if role is not None and fold(rest) in {name for owner in owners for name in _names(owner.model)}:
         return f"unknown key '{key.text}'{where}; did you mean '{role}.{rest}'?"
     if near is not None:
@@ -383,4 +411,6 @@ def _unknown_key(key: _Key, owners: Sequence[Owner], roles: Sequence[str], level
         return f"unknown key '{key.text}'{where}; did you mean '{prefix}{near}' of {candidates[near]}?"
     if role is not None:
         return f"unknown key '{key.text}'{where}; did you mean the role '{role}'?"
+    if len(candidates) <= FEW:
+        return f"unknown key '{key.text}'{where}; there are: {', '.join(candidates)}"
     return f"unknown key '{key.text}'{where}: nothing in this job takes it; 'ganglion show KIND NAME' lists the keys"

@@ -34,6 +34,7 @@ class _DCGAN(ABC):
 
     Settings: ClassVar[type[Settings]] = DCGANSettings
     name: ClassVar[str]
+    roles: ClassVar[tuple[str, ...]]
 
     def __call__(self, context: NetworkContext) -> nn.Module:
         return self.definition(context)(context).apply(initialise)
@@ -71,6 +72,7 @@ class DCGANGenerator(_DCGAN):
     """The DCGAN generator: transposed convolutions, BatchNorm, ReLU, tanh; for images from 8 x 8 pixels on."""
 
     name = "DCGANGenerator"
+    roles = ("generator",)
 
     def picture(self, context: NetworkContext) -> Port:
         return context.output
@@ -90,6 +92,7 @@ class DCGANDiscriminator(_DCGAN):
     """The DCGAN discriminator: strided convolutions, BatchNorm, LeakyReLU 0.2, a logit; from 8 x 8 pixels on."""
 
     name = "DCGANDiscriminator"
+    roles = ("discriminator",)
 
     def picture(self, context: NetworkContext) -> Port:
         return context.input

@@ -11,7 +11,7 @@ from ganglion.networks.catalogue import BRANCHING, LAYERS
 from ganglion.networks.layers import Block, Layer, Reader, walk
 
 KINDS = ("image", "vector", "sequence")
-_KEYS = ("name", "doc", "aliases", "constants", "blocks", "variants")
+_KEYS = ("name", "doc", "aliases", "roles", "constants", "blocks", "variants")
 _VARIANT_KEYS = ("layers", "output_range", "outputs")
 
 
@@ -30,6 +30,7 @@ class Declaration:
     name: str
     doc: str
     aliases: tuple[str, ...]
+    roles: tuple[str, ...]
     constants: Mapping[str, Any]
     blocks: Mapping[str, Block]
     variants: Mapping[str, Variant]
@@ -53,7 +54,8 @@ class DeclarationReader:
         return Declaration(
             name=self._text(content, "name"),
             doc=self._text(content, "doc"),
-            aliases=self._aliases(content.get("aliases")),
+            aliases=self._listed(content, "aliases"),
+            roles=self._listed(content, "roles"),
             constants=self._named(content.get("constants"), "constants"),
             blocks=blocks,
             variants=self._read_variants(content, reader),
@@ -73,11 +75,11 @@ class DeclarationReader:
             self._refuse(f"{key}: expects a text, not {value!r} (put words like 'on' and numbers in quotation marks)")
         return " ".join(value.split())
 
-    def _aliases(self, raw: Any) -> tuple[str, ...]:
-        aliases = [] if raw is None else raw
-        if not isinstance(aliases, (list, tuple)) or not all(isinstance(alias, str) for alias in aliases):
-            self._refuse(f"aliases: expects a list of names, not {raw!r}")
-        return tuple(aliases)
+    def _listed(self, content: Mapping[Any, Any], key: str) -> tuple[str, ...]:
+        names = content.get(key) or ()
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+            self._refuse(f"{key}: expects a list of names, not {names!r}")
+        return tuple(names)
 
     def _named(self, raw: Any, where: str) -> dict[str, Any]:
         """A mapping from words to values; `max` and `min` are functions in `${...}`, so no names."""

@@ -173,7 +173,7 @@ def test_the_commands_of_the_readme_are_understood(tmp_path: Path, monkeypatch: 
 
 
 def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
-    (text,) = [block for block in code("python") if "ganglion.engine.launch" in block]
+    (text,) = [block for block in code("python") if "learn(" in block]
     short = text.replace('"iterations": 3000', '"iterations": 2, "threads": 1, "batchSize": 8')
     assert short != text
     done = subprocess.run(

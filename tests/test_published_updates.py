@@ -187,8 +187,8 @@ CASES = {
         (lambda: Momentum(0.1, 0.9), lambda: Momentum(0.1, 0.9)), 10,
     ),
     "GAN on points, a rate for each player": Case(
-        "GAN", "Generator,Discriminator", "Circle", {**POINTS, **STEPS, "generator.learningRate": 0.5}, LABELLED, perceptron,
-        (lambda: Momentum(0.5, 0.9), lambda: Momentum(0.1, 0.9)), 2,
+        "GAN", "Generator,Discriminator", "Circle", {**POINTS, **STEPS, "generator.learningRate": 0.5}, LABELLED,
+        perceptron, (lambda: Momentum(0.5, 0.9), lambda: Momentum(0.1, 0.9)), 2,
     ),
     "WGAN": Case(
         "WGAN", "Generator,Discriminator", "Circle",

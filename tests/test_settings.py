@@ -344,12 +344,22 @@ def test_tokens_are_split_at_the_first_equals_sign() -> None:
     assert parse_tokens(["a=1", "path=x=y", "empty="]) == {"a": "1", "path": "x=y", "empty": ""}
 
 
+def test_two_spellings_of_one_key_are_refused() -> None:
+    refused("'batchSize' and 'batch_size' are one key of the job: give it once", batchSize="3", batch_size="4")
+
+
+@pytest.mark.parametrize("text", ["inf", "-inf", "nan", "1_000", "\u0661"])
+def test_numbers_are_finite_and_in_plain_digits(text: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^learningRate={text}: generator's method ADAM expects float > 0 \("):
+        plan(learningRate=text)
+
+
 def test_a_token_without_equals_and_a_repeated_key_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"^'batchSize': expected key=value after the data set, e\.g\. batchSize=64$"):
         parse_tokens(["seed=1", "batchSize"])
     with pytest.raises(ConfigError, match=r"^'=3': expected key=value"):
         parse_tokens(["=3"])
-    with pytest.raises(ConfigError, match=r"^'seed=2': the key 'seed' is given twice$"):
+    with pytest.raises(ConfigError, match=r"^'seed=2': the key 'seed' is given twice, first as 'seed=1'$"):
         parse_tokens(["seed=1", "seed=2"])
 
 

@@ -79,8 +79,10 @@ def _predict(context: EvaluationContext) -> tuple[Tensor, Tensor, float]:
             seconds += time.perf_counter() - began
             assert batch.target is not None
             target = batch.target.cpu()
-            ranks.append((scores > scores.gather(1, target[:, None])).sum(1))
-            confusion.index_put_((target, scores.argmax(1)), torch.ones_like(target), accumulate=True)
+            # One order for all figures: of equal scores, or none that are numbers, the first class comes first.
+            order = scores.argsort(dim=1, descending=True, stable=True)
+            ranks.append((order == target[:, None]).int().argmax(1))
+            confusion.index_put_((target, order[:, 0]), torch.ones_like(target), accumulate=True)
     return torch.cat(ranks), confusion, seconds
 
 
