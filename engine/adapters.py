@@ -67,6 +67,7 @@ class AdaptedSplits(NamedTuple):
     augmentations: list[Adapter]
     notices: list[str]
     spec: DataSpec
+    plain: Dataset  # the training rows as test rows are: without what is random, for pictures and evaluation
 
 
 def adapted_spec(spec: DataSpec, adapters: Sequence[Adapter]) -> DataSpec:
@@ -93,6 +94,7 @@ def split_and_adapt(splits: Splits, settings: AdapterSettings) -> AdaptedSplits:
         augmentations=adapters[first:],
         notices=notices,
         spec=adapted_spec(splits.train.spec, adapters),
+        plain=_adapt(parts.train, calm),
     )
 
 
@@ -131,6 +133,7 @@ def scale_splits(splits: AdaptedSplits, wanted: Range) -> AdaptedSplits:
         validation=None if splits.validation is None else scale_to(splits.validation, wanted),
         test=None if splits.test is None else scale_to(splits.test, wanted),
         spec=replace(splits.spec, value_range=wanted),
+        plain=scale_to(splits.plain, wanted),
     )
 
 

@@ -45,6 +45,7 @@ from ganglion.engine.hookspecs import hookimpl
 from ganglion.engine.launch import Learnt, learn
 from ganglion.engine.settings import Settings, describe, parse_value, setting
 from ganglion.engine.streams import RandomStream, stream_seed
+from ganglion.engine.validation import mean_figures
 
 __all__ = [
     "Adapter",
@@ -90,6 +91,7 @@ __all__ = [
     "describe",
     "hookimpl",
     "learn",
+    "mean_figures",
     "parse_value",
     "setting",
     "stream_seed",

@@ -43,8 +43,16 @@ def resolve_job(registry: Registry, request: JobRequest) -> Plan:
 
 
 @enough_memory(ConfigError, "a smaller data set, batchSize, generatorDim or network")
-def assemble(registry: Registry, request: JobRequest, data: Callable[[int], DataContext]) -> Session:
-    """Build everything a job names; nothing is written. Raises an InputError for whatever does not fit."""
+def assemble(
+    registry: Registry,
+    request: JobRequest,
+    data: Callable[[int], DataContext],
+    initial: Callable[[Plan, Mapping[str, nn.Module]], Sequence[str]] | None = None,
+) -> Session:
+    """Build everything a job names; nothing is written. Raises an InputError for whatever does not fit.
+
+    `initial` puts other weights into the networks before the strategy is set up, and says so.
+    """
     plan = resolve_job(registry, request)
     torch_threads(plan.job)
     devices = {role: find_device(entry.device, f"{role}.device") for role, entry in plan.roles.items()}
@@ -61,6 +69,7 @@ def assemble(registry: Registry, request: JobRequest, data: Callable[[int], Data
         for role, entry in plan.roles.items()
     }
     check_networks(networks, shapes, plan)
+    taken = initial(plan, networks) if initial is not None else ()
     made = output_range(networks, shapes, spec)
     scaled, notices = _scale(adapted, made, spec)
     for role, network in networks.items():
@@ -94,15 +103,15 @@ def assemble(registry: Registry, request: JobRequest, data: Callable[[int], Data
         spec.value_range,
         scaled,
         factory,
-        notices=(*plan.notices, *adapted.notices, *notices),
+        notices=(*plan.notices, *adapted.notices, *taken, *notices),
     )
 
 
 def _epochs_to_iterations(plan: Plan, request: JobRequest, rows: int) -> JobRequest:
     """`epochs=` turned into `iterations`, which are what a run counts."""
     epochs = plan.job.epochs
-    if epochs is None:
-        return request
+    if epochs is None or {fold(key) for key in request.given} & {"iterations", "maxiterations"}:
+        return request  # a number of iterations on the command line is stronger than a job file's epochs
     given = {key: value for key, value in request.given.items() if fold(key) != "epochs"}
     from_file = {key: value for key, value in request.from_file.items() if fold(key) != "epochs"}
     iterations = max(1, round(epochs * rows / plan.job.batch_size))
@@ -260,6 +269,10 @@ def _chains(plan: Plan, networks: Mapping[str, nn.Module]) -> dict[str, Processo
     chains = {}
     for role, network in networks.items():
         entry = plan.roles[role]
+        if plan.job.batch_size % entry.chain.accumulate:
+            raise ConfigError(
+                f"{role}: accumulate={entry.chain.accumulate} does not divide batchSize={plan.job.batch_size}"
+            )
         parameters = [
             parameter
             for name, parameter in network.named_parameters()

@@ -85,9 +85,12 @@ def _weights(role: str, weights: Weights) -> dict[str, Tensor]:
     return {name: stored_tensor(value, f"{role}.{name}") for name, value in weights.items()}
 
 
+FREE_STATE = "session.strategy."  # a strategy may remember infinity, the best loss so far for example
+
+
 def _check_finite(name: str, group: Weights) -> None:
     for key, tensor in group.items():
-        if not (tensor.is_floating_point() or tensor.is_complex()):
+        if not (tensor.is_floating_point() or tensor.is_complex()) or key.startswith(FREE_STATE):
             continue
         values = tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
         bad = values.numel() - int(torch.isfinite(values).sum())

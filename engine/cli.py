@@ -239,5 +239,6 @@ def _usage(error: click.ClickException, name: str) -> str:
     """What click says of wrong options and arguments, as one sentence that ends with what to type."""
     text = error.format_message().rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
-    hint = "" if "id you mean" in text else f"; '{context.command_path if context else name} --help' shows what there is"
+    command = context.command_path if context else name
+    hint = "" if "id you mean" in text else f"; '{command} --help' shows what there is"
     return f"{text[:1].lower()}{text[1:]}{hint}"

@@ -39,7 +39,7 @@ def learn(words: Sequence[str], job: str | None, plugins: Sequence[str], runs: s
         raise ConfigError(
             f"no {what}: 'learn Generator,Discriminator Digits strategy=NSGAN', for example ('learn --help')"
         )
-    learnt = carry_out(networks, dataset, keys, job=loaded, plugins=plugins, runs=runs, notify=say)
+    learnt = carry_out(networks, dataset, keys, job=loaded, plugins=plugins, runs=runs, notify=say, quiet=as_json)
     outcome = learnt.outcome
     result = {"tag": learnt.tag, "directory": str(learnt.directory), **outcome._asdict()}
     if as_json:

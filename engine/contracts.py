@@ -295,6 +295,11 @@ class LearningStrategy(ABC):
         """Samples (count, *spec.shape), made from `noise` in evaluation mode."""
         raise NotImplementedError
 
+    @classmethod
+    def generates(cls) -> bool:
+        """Whether the strategy makes samples."""
+        return cls.generate is not LearningStrategy.generate
+
     def random(self, name: str, role: str | None = None) -> RandomStream:
         """The random stream `name`, on `role`'s device where one is named; strategies draw from these only."""
         return self.context.random(name, self.context.devices[role] if role else None)
@@ -410,25 +415,13 @@ class EvaluationContext:
 
     strategy: LearningStrategy
     spec: DataSpec
-    data_range: Range | None
     device: torch.device
     seed: int
+    own_scale: Callable[[Tensor], Tensor]
     splits: Callable[[], Splits]
     factory: Callable[[], DatasetFactory]
     samples: Callable[[int], Tensor]
     run: Callable[[str], EvaluationContext]
-
-    def own_scale(self, rows: Tensor) -> Tensor:
-        """Rows in the networks' scale, mapped to the data's own."""
-        if self.data_range is None or self.spec.value_range in (None, self.data_range):
-            return rows
-        (low, high), (own_low, own_high) = self.spec.value_range, self.data_range
-        return (rows - low) * ((own_high - own_low) / (high - low)) + own_low
-
-    @property
-    def generates(self) -> bool:
-        """Whether the strategy makes samples."""
-        return type(self.strategy).generate is not LearningStrategy.generate
 
 
 class Evaluation(NamedTuple):

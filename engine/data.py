@@ -39,7 +39,9 @@ class TensorDataset(Dataset):
         return self.input.shape[0]
 
     def rows(self, indices: Tensor) -> Batch:
-        indices = indices.to(self.input.device)
+        if self.input.device.type == "cuda" and indices.device.type == "cpu":
+            indices = indices.pin_memory()  # so that the copy does not wait
+        indices = indices.to(self.input.device, non_blocking=True)
         rows = self.input.index_select(0, indices)
         if rows.dtype == torch.uint8:
             rows = rows.to(torch.get_default_dtype())

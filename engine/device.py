@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from ganglion.engine.errors import ConfigError
@@ -27,6 +29,11 @@ def find_device(name: str, key: str = "device") -> torch.device:
     if device.type not in ("cpu", "mps", "meta"):
         raise ConfigError(f"{key}={name}: Ganglion does not run on '{device.type}'; there are: {FORMS}")
     return torch.device(device.type) if device.type == "cpu" else device
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cuda(device: torch.device, asked: str) -> torch.device:

@@ -88,7 +88,9 @@ def _torch_error() -> str | None:
 def _processors() -> Iterator[Finding]:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from ganglion.engine.device import usable_cores
+
+    cores = usable_cores()
     devices = [f"cpu ({torch.backends.cpu.get_cpu_capability()})"]
     if torch.cuda.is_available():
         devices += [f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(torch.cuda.device_count())]
@@ -106,9 +108,9 @@ def _processors() -> Iterator[Finding]:
 
 
 def _data(registry: Registry) -> Iterator[Finding]:
-    from ganglion.engine.launch import DATA_VARIABLE
+    from ganglion.engine.folders import DATA_VARIABLE, data_folders
 
-    named = [Path(part).expanduser() for part in os.environ.get(DATA_VARIABLE, "").split(os.pathsep) if part]
+    named = data_folders()
     if not named:
         yield Finding("data", f"{DATA_VARIABLE} is not set: data sets are made, embedded, or downloaded to the cache")
     for folder in named:
@@ -132,10 +134,9 @@ def _data_sets(folder: Path, registry: Registry) -> list[str]:
 
 
 def _cache() -> Finding:
-    from ganglion.engine.launch import CACHE_VARIABLE
+    from ganglion.engine.folders import CACHE_VARIABLE, cache_folder
 
-    folder = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "ganglion").expanduser()
-    return _writable("cache", folder, f"name another folder with {CACHE_VARIABLE}")
+    return _writable("cache", cache_folder(), f"name another folder with {CACHE_VARIABLE}")
 
 
 def _runs(runs: str | None) -> Finding:

@@ -11,13 +11,14 @@ from ganglion.engine.assembly import load_data
 from ganglion.engine.contracts import DatasetFactory, Evaluation, EvaluationContext, Metric, Splits
 from ganglion.engine.documents import write_json
 from ganglion.engine.errors import ConfigError, fold
+from ganglion.engine.folders import data_context
 from ganglion.engine.job import naming_plugins, request
-from ganglion.engine.launch import data_context
 from ganglion.engine.opening import Opened, draw_samples, open_run
 from ganglion.engine.registry import Registered, Registry
 from ganglion.engine.repository import Repository, Run
 from ganglion.engine.resolution import Resolver, settings_of
 from ganglion.engine.settings import Level, Owner, refuse_unknown, resolve
+from ganglion.engine.transforms import unscale
 
 
 def evaluate_run(
@@ -75,7 +76,7 @@ def evaluation_context(
         wanted = opened.spec.value_range
         if wanted is not None and adapted.spec.value_range not in (None, wanted):
             adapted = scale_splits(adapted, wanted)
-        return factory, Splits(adapted.train, adapted.validation, adapted.test)
+        return factory, Splits(adapted.plain, adapted.validation, adapted.test)
 
     def other(tag: str) -> EvaluationContext:
         run = Repository(opened.run.directory.parent).find(tag)
@@ -84,9 +85,9 @@ def evaluation_context(
     return EvaluationContext(
         strategy=opened.strategy,
         spec=opened.spec,
-        data_range=opened.data_range,
         device=opened.device,
         seed=seed,
+        own_scale=lambda rows: unscale(rows, opened.spec.value_range, opened.data_range),
         splits=lambda: data()[1],
         factory=lambda: data()[0],
         samples=lambda count: draw_samples(opened, count, seed),

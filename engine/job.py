@@ -51,7 +51,8 @@ class JobSettings(Settings):
     store_seconds: float = setting(60.0, "seconds between checkpoints; the end is always stored", unit="seconds", ge=0)
     keep: int = setting(3, "newest checkpoints that are kept; 0: all", ge=0)
     fixed: tuple[str, ...] = setting(
-        (), "roles, or the beginnings of parameter names (role.layers.0), that do not learn"
+        (),
+        "roles, or the beginnings of parameter names (role.layers.0), that do not learn; running statistics do",
     )
     decay_iterations: int | None = setting(
         None, "length of learning-rate decay; none: the iterations of the first start", unit="iterations", ge=1
@@ -132,16 +133,19 @@ def request(
     strategy = named_strategy or "FeedForward"
     typed = {*_listed(networks), *_listed(named.get("networks")), dataset, *named.values()}
     refuse_code([name for name in (*split, str(data), str(strategy)) if name not in typed], plugins)
-    return JobRequest(tuple(split), str(data), str(strategy), given, dict(job.get("settings") or {}), tuple(plugins), bool(named_strategy))
+    settings = dict(job.get("settings") or {})
+    return JobRequest(
+        tuple(split), str(data), str(strategy), given, settings, tuple(plugins), chosen=bool(named_strategy)
+    )
 
 
 def _check_names(positional: Mapping[str, Any], named: Mapping[str, Any]) -> None:
     for key, value in named.items():
         if not value or not str(value).strip():
-            raise ConfigError(f"{key}=: the name is missing; 'ganglion list {key.removesuffix('s')}' shows what there is")
+            raise ConfigError(f"{key}=: a name is missing; 'ganglion list {key.removesuffix('s')}' shows what there is")
         if positional.get(key):
             before = ",".join(_listed(positional[key]))
-            raise ConfigError(f"{key}={value}: the {key.replace('dataset', 'data set')} {before} is named already")
+            raise ConfigError(f"{key}={value}: {before} is named already, before the keys")
 
 
 def _listed(names: Sequence[str] | str | None) -> list[str]:
@@ -213,19 +217,23 @@ def _check_entries(job: Mapping[str, Any]) -> None:
             raise ValueError(f"unknown entry '{key}'{suggestion(str(key), ENTRIES)}")
     if str(job.get("format", JOB_FORMAT)) != str(JOB_FORMAT):
         raise ValueError(f"format {job['format']} is not one that this version reads ({JOB_FORMAT})")
-    for key in NAMES[1:]:
-        if not isinstance(job.get(key, ""), str):
-            raise ValueError(f"{key}: expected one name")
-    for key in ("networks", "plugins"):
-        entries = job.get(key) or []
-        listed = isinstance(entries, str) if key == "networks" else False
-        if not listed and not (isinstance(entries, list) and all(isinstance(entry, str) for entry in entries)):
-            raise ValueError(f"{key}: expected a list of names")
+    for key in ("dataset", "strategy", "networks", "plugins"):
+        several = key in ("networks", "plugins")
+        if not _is_text(job.get(key, ""), several):
+            raise ValueError(f"{key}: expected {'a list of names' if several else 'one name'}")
     for key, value in (job.get("settings") or {}).items():
-        if not isinstance(key, str) or isinstance(value, dict):
-            raise ValueError(f"settings: '{key}' is not a key with a value; for one role write 'generator.method: ADAM'")
+        if isinstance(value, dict):
+            raise ValueError(
+                f"settings: '{key}' is not a key with a value; for one role write 'generator.method: ADAM'"
+            )
         if fold(key) in {fold(name) for name in (*LIFE_CYCLE, *NAMES)}:
             raise ValueError(f"settings: '{key}' is no setting of a job; give it on the command line")
+
+
+def _is_text(value: Any, several: bool) -> bool:
+    return isinstance(value, str) or (
+        several and isinstance(value, list) and all(isinstance(item, str) for item in value)
+    )
 
 
 class _TextLoader(PlainLoader):
@@ -243,12 +251,11 @@ def named_job(name: str, folders: Sequence[Path]) -> Path:
             return path
         if path.is_dir():
             raise ConfigError(f"job file {name}: it is a folder, expected a file such as {path / 'job.yaml'}")
-    for folder in folders:
-        shipped = folder / f"{name}.yaml"
-        if shipped.is_file():
-            return shipped
-    names = sorted(file.stem for folder in folders for file in folder.glob("*.yaml"))
-    raise ConfigError(f"there is no job file '{name}', and none of that name ships with Ganglion{suggestion(name, names)}")
+    shipped = {file.stem: file for folder in reversed(folders) for file in folder.glob("*.yaml")}
+    if name in shipped:
+        return shipped[name]
+    hint = suggestion(name, shipped)
+    raise ConfigError(f"there is no job file '{name}', and none of that name ships with Ganglion{hint}")
 
 
 __all__ = [

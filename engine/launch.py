@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,36 +10,23 @@ from typing import Any, NamedTuple
 import torch
 
 from ganglion.engine.assembly import assemble, resolve_job
-from ganglion.engine.contracts import DataContext, Trace
+from ganglion.engine.contracts import Trace
 from ganglion.engine.data import check_finite
 from ganglion.engine.errors import ConfigError, EngineError, RunError, StoreError, fold
+from ganglion.engine.folders import data_context
 from ganglion.engine.job import NAMES, JobRequest, naming_plugins, request
 from ganglion.engine.learner import Learner, Outcome
 from ganglion.engine.recording import alike, hints, now, started, write_documents
 from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository, Run
 from ganglion.engine.resolution import Plan, Resolver
+from ganglion.engine.resuming import go_on, refuse_other_data, refuse_other_names, refuse_other_settings, weights_of
 from ganglion.engine.session import Session
-from ganglion.engine.settings import format_value
 from ganglion.engine.store import Store
 from ganglion.engine.threads import choose_threads
 from ganglion.engine.trace import Notice, RunFailed, RunFinished, TraceContext, Traces
-from ganglion.engine.validation import check_validation
+from ganglion.engine.validation import can_validate
 
-DATA_VARIABLE = "GANGLION_DATA"
-CACHE_VARIABLE = "GANGLION_CACHE"
-# Keys that may differ when a tag goes on: they change when things happen or are shown, not the mathematics.
-FREE_KEYS = frozenset(
-    fold(key)
-    for key in (
-        "iterations", "epochs", "trace", "traces", "traceInterval", "sampleInterval", "samples", "storeInterval",
-        "storeSeconds", "keep", "nanRetry", "nanFactor", "lossThreshold", "validationLossThreshold", "thresholdWindow",
-        "validationInterval", "fetchThreads", "download", "testSet",
-    )
-)  # fmt: skip
-
-
-WAYS = "clean=true starts it anew, another tag leaves it alone"
 ALIKE = 0.5  # samples that are less than half as far apart as the data deserve a word
 
 
@@ -52,17 +38,6 @@ class Learnt(NamedTuple):
     outcome: Outcome
 
 
-def data_context(notify: Callable[[str], None]) -> Callable[[int], DataContext]:
-    """Where data are looked for (GANGLION_DATA) and downloads kept (GANGLION_CACHE), as a function of the seed."""
-    named = os.environ.get(DATA_VARIABLE, "")
-    folders = [Path(part).expanduser() for part in named.split(os.pathsep) if part]
-    for folder in folders:
-        if not folder.is_dir():
-            raise ConfigError(f"{DATA_VARIABLE}={folder}: there is no such folder")
-    cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "ganglion").expanduser()
-    return lambda seed: DataContext(folders, cache, seed, notify)
-
-
 def learn(
     networks: Sequence[str] | str | None,
     dataset: str | None,
@@ -72,10 +47,12 @@ def learn(
     plugins: Sequence[str] = (),
     runs: Path | str | None = None,
     notify: Callable[[str], None] | None = None,
+    quiet: bool = False,
 ) -> Learnt:
     """Carry out a job: a fresh run, or one that goes on where its tag stopped.
 
-    Raises InputError before anything is written when something asked for is wrong, RunError when the run fails.
+    `quiet` shows a person only what goes wrong. Raises InputError before anything is written when something asked for
+    is wrong, RunError when the run fails.
     """
     notify = notify or (lambda sentence: print(sentence, file=sys.stderr))
     registry, repository = Registry().load(plugins), Repository(runs)
@@ -89,11 +66,12 @@ def learn(
     asked = _asked(networks, dataset, keys, job, stored, plugins)
     with naming_plugins(stored or job or {}, plugins):
         if run is not None and stored is not None:
-            _refuse_other_names(run, stored, Resolver(registry, asked).names())
-            _refuse_other_settings(run, stored, resolve_job(registry, asked))
-        session = assemble(registry, asked, data_context(notify))
+            refuse_other_names(run, stored, Resolver(registry, asked).names())
+            refuse_other_settings(run, stored, resolve_job(registry, asked))
+        initial = None if resumed else weights_of(repository)
+        session = assemble(registry, asked, data_context(notify), initial)
     try:
-        notices = [*session.notices, *_checked(session, repository, resumed)]
+        notices = [*session.notices, *_checked(session, run if resumed else None)]
         if run is None:
             names = (asked.networks, session.plan.dataset.name, session.plan.strategy.name)
             run = repository.run(repository.fresh_tag(*names))
@@ -101,7 +79,8 @@ def learn(
         try:
             if clean and run.exists:
                 repository.clean(run)
-            return _carry_out(registry, run, session, resumed, notices, notify)
+            traces = _make_traces(session.plan, run, quiet)
+            return _carry_out(registry, run, session, traces, resumed, notices, notify, _where(runs))
         finally:
             run.release()
     finally:
@@ -137,36 +116,38 @@ def _asked(
     return request(networks, dataset, keys, stored if stored is not None else job, plugins)
 
 
-def _checked(session: Session, repository: Repository, resumed: bool) -> list[str]:
-    """The last checks before anything is written; other runs' weights are taken here. Raises InputError."""
+def _checked(session: Session, resumed: Run | None) -> list[str]:
+    """The last checks before anything is written. Raises InputError."""
     for part in (session.data.train, session.data.validation, session.data.test):
         if part is not None:
             check_finite(part, session.plan.dataset.name)
-    check_validation(session)
+    can_validate(session)
+    if resumed is None:
+        return []
+    refuse_other_data(resumed, session)
     tag = session.plan.job.init_tag
-    if tag is not None and resumed:
-        return [f"initTag={tag} is not used: the run goes on with its own weights"]
-    return [_take_weights(repository, session)] if tag is not None else []
+    return [f"initTag={tag} is not used: the run goes on with its own weights"] if tag is not None else []
 
 
 def _carry_out(
     registry: Registry,
     run: Run,
     session: Session,
+    traces: Traces,
     resumed: bool,
     notices: Sequence[str],
     notify: Callable[[str], None],
+    where: str,
 ) -> Learnt:
-    traces = _make_traces(session.plan, run)
-    learner = Learner(session, Store(run, session.plan.job.keep, lambda: _flush(traces)), traces)
+    learner = Learner(session, Store(run, session.plan.job.keep, lambda: _flush(run, traces)), traces)
     try:
-        damaged = _go_on(run, learner) if resumed else []
+        damaged = go_on(run, learner) if resumed else []
         if not any(trace.shows for trace in traces.traces):  # this must be said, whatever is shown
             for sentence in damaged:
                 notify(sentence)
         said = [*notices, *damaged, *_settle(session)]
         write_documents(run, registry, session, learner, resumed)
-        return _learn(run, session, learner, traces, said)
+        return _learn(run, session, learner, traces, said, where)
     except StoreError:
         if not run.checkpoints().iterations():  # nothing was learnt: leave nothing half-written
             run.forget()
@@ -175,7 +156,7 @@ def _carry_out(
         traces.close()
 
 
-def _learn(run: Run, session: Session, learner: Learner, traces: Traces, notices: Sequence[str]) -> Learnt:
+def _learn(run: Run, session: Session, learner: Learner, traces: Traces, notices: Sequence[str], where: str) -> Learnt:
     began = learner.iteration
     try:
         learner.store_first()
@@ -194,6 +175,8 @@ def _learn(run: Run, session: Session, learner: Learner, traces: Traces, notices
         raise
     except StoreError as error:
         if learner.iteration == began:
+            if run.checkpoints().iterations():
+                _failed(run, traces, learner, error)
             raise
         failure = RunError(str(error))
         _failed(run, traces, learner, failure)
@@ -204,24 +187,8 @@ def _learn(run: Run, session: Session, learner: Learner, traces: Traces, notices
     if learner.spread is not None and learner.spread < ALIKE and outcome.status == "finished":
         traces(Notice(alike(learner.spread)))
     end = (outcome.iteration, outcome.seconds, outcome.status, outcome.reason, outcome.values)
-    traces(RunFinished(*end, hints(run, session, outcome)))
+    traces(RunFinished(*end, hints(run, session, outcome, where)))
     return Learnt(run.tag, run.directory, outcome)
-
-
-def _go_on(run: Run, learner: Learner) -> list[str]:
-    """Take up the last good checkpoint; sentences on damaged ones. Raises ConfigError when nothing is left to do."""
-    weights, state, damaged = learner.store.open("latest")
-    learner.load(weights, state)
-    _refuse_done(run, learner)
-    return damaged
-
-
-def _refuse_done(run: Run, learner: Learner) -> None:
-    done = learner.iteration
-    if learner.limit is not None and done >= learner.limit:
-        raise ConfigError(
-            f"run '{run.tag}' has all its {done} iterations; give a larger number to go on, e.g. iterations={2 * done}"
-        )
 
 
 def _failed(run: Run, traces: Traces, learner: Learner, error: BaseException) -> None:
@@ -247,64 +214,23 @@ def _settle(session: Session) -> list[str]:
     return [sentence] if sentence else []
 
 
-def _take_weights(repository: Repository, session: Session) -> str:
-    """initTag: the weights of another run, for every role that it has too."""
-    tag = session.plan.job.init_tag
-    assert tag is not None
-    source = repository.find(tag)
-    checkpoint = source.checkpoints().weights_only()
-    shared = [role for role in session.networks if role in checkpoint.networks]
-    if not shared:
-        raise ConfigError(
-            f"initTag={tag}: it has the roles {', '.join(checkpoint.networks)}, "
-            f"this job has {', '.join(session.networks)}"
-        )
-    for role in shared:
-        try:
-            session.networks[role].load_state_dict(dict(checkpoint.networks[role]))
-        except RuntimeError as error:
-            reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-            raise ConfigError(f"initTag={tag}: its {role} is another network: {reason}") from None
-    return f"weights of {' and '.join(shared)} taken from run '{tag}', iteration {checkpoint.iteration}"
-
-
-def _refuse_other_names(run: Run, stored: Mapping[str, Any], names: Mapping[str, Any]) -> None:
-    """A tag goes on with the names it was started with. Raises ConfigError that shows the difference."""
-    for name, value in names.items():
-        old, new = (",".join(each) if isinstance(each, list) else str(each) for each in (stored.get(name), value))
-        if fold(old) != fold(new):
-            raise ConfigError(f"run '{run.tag}' was started with {name} {old}, not {new}; {WAYS}")
-
-
-def _refuse_other_settings(run: Run, stored: Mapping[str, Any], plan: Plan) -> None:
-    """The same for the settings."""
-    settings = stored.get("settings", {})
-    for key, value in plan.values.items():
-        old = settings.get(key)
-        if (
-            key in settings
-            and fold(key) not in FREE_KEYS
-            and format_value(old) != format_value(value)
-            and not key.endswith("device")
-        ):
-            raise ConfigError(
-                f"run '{run.tag}' was started with {key}={format_value(old)}, not {format_value(value)}; {WAYS}"
-            )
-
-
-def _make_traces(plan: Plan, run: Run) -> Traces:
-    context = TraceContext(run.directory)
+def _make_traces(plan: Plan, run: Run, quiet: bool) -> Traces:
+    context = TraceContext(run.directory, quiet)
     made: list[Trace] = [entry.thing(settings, context) for entry, settings in plan.traces]
     return Traces(made)
 
 
-def _flush(traces: Traces) -> int:
-    """The length of trace.jsonl with everything written to it; 0 where no trace writes it."""
+def _flush(run: Run, traces: Traces) -> int:
+    """The length of trace.jsonl with everything written to it."""
     for trace in traces.traces:
         offset = getattr(trace, "offset", None)
         if offset is not None:
             return int(offset())
-    return 0
+    return run.trace_offset()
+
+
+def _where(runs: Path | str | None) -> str:
+    return f" --runs {runs}" if runs is not None else ""
 
 
 def _text(keys: Mapping[str, Any], name: str) -> str | None:

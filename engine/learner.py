@@ -16,11 +16,12 @@ from torch import Tensor
 from ganglion.engine.contracts import DataSpec, LearnProgress
 from ganglion.engine.errors import DivergedError, RunError
 from ganglion.engine.memory import enough_memory
-from ganglion.engine.session import Session, make_samples, to_data_scale
+from ganglion.engine.session import Session, make_samples
 from ganglion.engine.store import Store
 from ganglion.engine.streams import RandomStream
 from ganglion.engine.trace import CheckpointStored, Notice, SamplesMade, TracePoint, Traces, Validated
-from ganglion.engine.validation import validate
+from ganglion.engine.transforms import unscale
+from ganglion.engine.validation import can_validate, validate
 
 PICTURE_MOMENTS = 10
 ENDLESS_PICTURES = 1000  # iterations between pictures of a run without an end
@@ -45,6 +46,7 @@ class Learner:
         self.job = session.plan.job
         self.store = store
         self.traces = traces
+        self.validates = can_validate(session)
         self.iteration = 0
         self.seconds = 0.0
         self.retries = 0
@@ -96,8 +98,10 @@ class Learner:
             self.make_pictures()
         with self._signals():
             reason = self._iterate()
-        status = "stopped" if self._signal else "finished"
-        return Outcome(self.iteration, self._seconds(), status, reason, self.values, self._signal)
+        done = self.limit is not None and self.iteration >= self.limit
+        number = 0 if done else self._signal  # a signal during the last iteration stops nothing
+        status = "stopped" if number else "finished"
+        return Outcome(self.iteration, self._seconds(), status, reason, self.values, number)
 
     def _iterate(self) -> str:
         process = self.session.strategy.process_iteration
@@ -135,7 +139,7 @@ class Learner:
         last = self.limit is not None and number >= self.limit
         if last or number % job.trace_interval == 0:
             reason = self._trace(progress)
-        if self.session.data.validation is not None and (last or number % job.validation_interval == 0):
+        if self.validates and (last or number % job.validation_interval == 0):
             reason = self._validate() or reason
         if self.picture_interval and (last or number % self.picture_interval == 0):
             self.make_pictures()
@@ -143,7 +147,7 @@ class Learner:
 
     def _next_event(self) -> int:
         intervals = [self.job.trace_interval, self.picture_interval, self.job.store_interval]
-        if self.session.data.validation is not None:
+        if self.validates:
             intervals.append(self.job.validation_interval)
         following = [(self.iteration // interval + 1) * interval for interval in intervals if interval]
         return min(following if self.limit is None else [*following, self.limit])
@@ -186,21 +190,23 @@ class Learner:
     def make_pictures(self) -> None:
         """Samples from the noise of stream `pictures`, always the same, for the traces to draw."""
         session = self.session
+        if not self.picture_interval or not session.strategy.generates():
+            return
+        count = self.job.samples or (500 if session.spec.kind == "vector" else 64)
         stream = RandomStream(session.plan.job.seed, "pictures", session.streams.device)
+        plain = session.data.plain
+        rows = torch.linspace(
+            0, len(plain) - 1, min(4 * count, len(plain))
+        ).long()  # from end to end: rows may be sorted
         with session.judging():
-            count = self.job.samples or (500 if session.spec.kind == "vector" else 64)
             noise = session.strategy.noise(count, stream)
-            if noise is None or not self.picture_interval:
+            if noise is None:
                 return
-            samples = make_samples(session.strategy, noise)
-            rows = torch.arange(min(4 * count, len(session.data.train)))
-            real = session.data.train.rows(rows).input.float().cpu()
-            real = real if real.shape[1:] == samples.shape[1:] else samples[:0]
-        self.spread = spread(samples[:64], real[:64]) if len(real) > 1 else None
-        scale = (session.spec.value_range, session.data_range)
-        self.traces(
-            SamplesMade(self.iteration, to_data_scale(samples, *scale), to_data_scale(real, *scale), self._data_spec())
-        )
+            samples, real = make_samples(session.strategy, noise), plain.rows(rows).input.float().cpu()
+        if len(real) > 1 and len(samples) > 1:
+            self.spread = spread(samples[:256], real[torch.linspace(0, len(real) - 1, min(256, len(real))).long()])
+        samples, real = (unscale(each, session.spec.value_range, session.data_range) for each in (samples, real))
+        self.traces(SamplesMade(self.iteration, samples, real, self._data_spec()))
 
     def _data_spec(self) -> DataSpec:
         return replace(self.session.spec, value_range=self.session.data_range)
@@ -229,8 +235,11 @@ class Learner:
             raise DivergedError(f"{error}; the last good state is kept{hint}") from None
         retries = self.retries + 1
         seconds = self._seconds()
-        weights, state = self.store.restore()
-        self.load(weights, state)
+        checkpoint = self.store.load()
+        self.store.take_up(checkpoint)
+        self.load(checkpoint.networks, checkpoint.state)
+        for sentence in checkpoint.notices:
+            self.traces(Notice(sentence))
         self.retries, self.seconds = retries, seconds
         self._began = time.monotonic()
         self._traced = (self.iteration, self._began)

@@ -10,7 +10,7 @@ from ganglion.engine.errors import EngineError
 
 # What torch says where it has no exception of its own for this: the CPU's allocator, and those of some devices.
 PHRASES = ("can't allocate memory", "not enough memory", "out of memory", "Storage size calculation overflowed")
-ASKED = re.compile(r"tried to allocate ([0-9.]+ ?[KMGT]?i?B|[0-9]+ bytes)", re.IGNORECASE)
+ASKED = re.compile(r"[Tt]ried to allocate ([0-9]+ bytes|[0-9.]+ [KMGT]?iB)")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -35,4 +35,4 @@ def enough_memory(kind: type[EngineError], advice: str) -> Iterator[None]:
 
 def _readable(size: str) -> str:
     count = size.removesuffix(" bytes")
-    return f"{int(count) / 1e9:,.3g} GB" if count.isdigit() else size
+    return f"{int(count) / 1e9:,.1f} GB" if count.isdigit() else size

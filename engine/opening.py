@@ -12,15 +12,16 @@ from torch import Tensor, nn
 from ganglion.engine.assembly import build_network
 from ganglion.engine.contracts import DataSpec, LearningContext, LearningStrategy, Range
 from ganglion.engine.device import find_device
-from ganglion.engine.memory import enough_memory
 from ganglion.engine.errors import ConfigError, NetworkError, PluginError, StoreError
 from ganglion.engine.job import naming_plugins, refuse_code
+from ganglion.engine.memory import enough_memory
 from ganglion.engine.registry import Registered, Registry
 from ganglion.engine.repository import Run
 from ganglion.engine.resolution import layer_arguments, settings_of, strategy_class
-from ganglion.engine.session import make_samples, set_training, to_data_scale
+from ganglion.engine.session import make_samples, set_training
 from ganglion.engine.settings import Level, Owner, resolve
 from ganglion.engine.streams import RandomStream, Streams
+from ganglion.engine.transforms import unscale
 
 
 class Opened(NamedTuple):
@@ -113,4 +114,4 @@ def draw_samples(opened: Opened, count: int, seed: int) -> Tensor:
         if noise is None:
             name = type(opened.strategy).__name__
             raise ConfigError(f"run '{opened.run.tag}': strategy {name} makes no samples")
-        return to_data_scale(make_samples(opened.strategy, noise), opened.spec.value_range, opened.data_range)
+        return unscale(make_samples(opened.strategy, noise), opened.spec.value_range, opened.data_range)

@@ -232,9 +232,13 @@ class ProcessorChain:
         self._factor *= factor
         self.begin(self.iteration)
 
+    def _named_links(self) -> list[tuple[str, GradientProcessor]]:
+        """Links with names that two classes of the same name do not share."""
+        return [(f"{place}.{type(link).__name__}", link) for place, link in enumerate(self.links)]
+
     def state_dict(self) -> dict[str, Any]:
         """What the method and the links remember, and the chain's own counters."""
-        links = {type(link).__name__: link.state_dict() for link in self.links}
+        links = {name: link.state_dict() for name, link in self._named_links()}
         return {
             "updates": self.updates,
             "factor": self._factor,
@@ -247,8 +251,8 @@ class ProcessorChain:
         self.updates = int(state["updates"])
         self._factor = float(state["factor"])
         self.method.load_state_dict(state["method"])
-        for link in self.links:
-            saved = state["links"].get(type(link).__name__)
+        for name, link in self._named_links():
+            saved = state["links"].get(name)
             if saved is not None:
                 link.load_state_dict(saved)
         self.begin(self.iteration)

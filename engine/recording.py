@@ -24,6 +24,7 @@ def write_documents(run: Run, registry: Registry, session: Session, learner: Lea
     values = dict(plan.values)
     if values.get("decayIterations") is None and plan.job.iterations > 0:
         values["decayIterations"] = plan.job.iterations
+    values.update({f"{role}.device": str(device) for role, device in session.devices.items()})
     names = plan.names()
     run.write_job({"format": JOB_FORMAT, **names, "plugins": plan.code_files(), "settings": values})
     run.write_data(session.spec, {"data_range": session.data_range})
@@ -116,16 +117,17 @@ def _chain_text(entry: Any) -> str:
     return " ".join([entry.method.name, *([f"learningRate={rate:g}"] if rate is not None else []), *extras])
 
 
-def hints(run: Run, session: Session, outcome: Outcome) -> list[str]:
+def hints(run: Run, session: Session, outcome: Outcome, where: str) -> list[str]:
+    """What to type next; `where` is the option that names the folder of runs, if it was given."""
     plan, lines = session.plan, []
-    plugins = "".join(f" --plugin {file}" for file in plan.code_files())
+    options = where + "".join(f" --plugin {file}" for file in plan.code_files())
     pictures = sorted(run.directory.glob("samples/*.png"), key=lambda path: int(path.stem))
     if pictures:
         lines.append(f"picture: {pictures[-1]}")
-        lines.append(f"draw more: ganglion sample {run.tag} count=64 out=samples.png{plugins}")
-    lines.append(f"judge it: ganglion evaluate {run.tag}{plugins}")
-    longer = "" if outcome.status == "stopped" else f" iterations={2 * outcome.iteration}"
-    lines.append(f"go on: learn tag={run.tag}{longer}{plugins}")
+        lines.append(f"draw more: ganglion sample {run.tag} count=64 out=samples.png{options}")
+    lines.append(f"judge it: ganglion evaluate {run.tag}{options}")
+    longer = "" if outcome.status == "stopped" else f" iterations={max(1000, 2 * outcome.iteration)}"
+    lines.append(f"go on: learn tag={run.tag}{longer}{options}")
     return lines
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ganglion.engine.adapters import AdapterSettings
 from ganglion.engine.contracts import DataSpec, LearningStrategy, Method, NetworkContext, NoSettings, RoleShape
-from ganglion.engine.errors import ConfigError, fold, suggestion
+from ganglion.engine.errors import ConfigError, NetworkError, fold, suggestion
 from ganglion.engine.job import LIFE_CYCLE, JobRequest, JobSettings, RoleSettings
 from ganglion.engine.processors import ChainSettings
 from ganglion.engine.registry import Registered, Registry
@@ -197,6 +197,10 @@ class Resolver:
         method, since = self._method(role)
         links = [entry for entry in self.registry.all("processor") if not _is_method(entry)]
         context = NetworkContext(role, *shape, self.spec) if shape is not None and self.spec is not None else None
+        try:
+            arguments = layer_arguments(network, context)
+        except NetworkError as error:
+            raise NetworkError(f"network {network.name} as {role}: {error}") from error
         narrowed = frozenset(
             name
             for entry in (*links, None)
@@ -211,7 +215,7 @@ class Resolver:
                 settings_of(network.thing),
                 role=role,
                 prefix=network.name,
-                layer_arguments=layer_arguments(network, context),
+                layer_arguments=arguments,
             ),
             Owner(f"{role}'s processor chain", ChainSettings, role=role, narrowed=narrowed),
             Owner(

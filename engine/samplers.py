@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ganglion.engine.contracts import Adapter, Batch, Dataset, Sampling
-from ganglion.engine.errors import ConfigError
+from ganglion.engine.errors import ConfigError, PluginError
 from ganglion.engine.settings import Settings, setting
 from ganglion.engine.streams import RandomStream, stream_seed
 
@@ -197,7 +197,11 @@ class BatchSampler:
     def _make_order(self, epoch: int) -> Tensor:
         generator = torch.Generator()
         generator.manual_seed(stream_seed(self.seed, "sampling", epoch))
-        return self.sampling.order(generator)
+        order = self.sampling.order(generator)
+        if order.dtype != torch.int64 or order.dim() != 1 or len(order) == 0:
+            name = type(self.sampling).__name__
+            raise PluginError(f"sampling {name}: order() must give row numbers (int64, 1-D, at least one)")
+        return order
 
     def _indices(self, rows: int) -> tuple[Tensor, int, int]:
         """Indices of the next `rows` rows from the position, and the position after them."""

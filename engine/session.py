@@ -15,7 +15,7 @@ from ganglion.engine.contracts import DatasetFactory, DataSpec, LearningStrategy
 from ganglion.engine.processors import ProcessorChain
 from ganglion.engine.resolution import Plan
 from ganglion.engine.samplers import BatchSampler
-from ganglion.engine.streams import RandomStream, Streams, undisturbed
+from ganglion.engine.streams import Streams, undisturbed
 
 GENERATE_ROWS = 1024
 
@@ -75,6 +75,7 @@ class Session:
         own = {
             role: {name: value.clone() for name, value in self.networks[role].state_dict().items()} for role in averaged
         }
+        modes = [(module, module.training) for network in self.networks.values() for module in network.modules()]
         with undisturbed(), torch.no_grad():
             for role, weights in averaged.items():
                 self.networks[role].load_state_dict(weights)
@@ -84,7 +85,8 @@ class Session:
             finally:
                 for role, weights in own.items():
                     self.networks[role].load_state_dict(weights)
-                set_training(self.networks, True)
+                for module, training in modes:
+                    module.training = training
 
 
 def set_training(networks: Mapping[str, nn.Module], training: bool) -> None:
@@ -97,16 +99,3 @@ def make_samples(strategy: LearningStrategy, noise: Tensor) -> Tensor:
     """Samples from `noise` (count, ...) on the CPU, in pieces that fit in memory; the caller has set the mode."""
     pieces = [strategy.generate(part).float().cpu() for part in noise.split(GENERATE_ROWS)]
     return torch.cat(pieces)
-
-
-def to_data_scale(samples: Tensor, made: Range | None, wanted: Range | None) -> Tensor:
-    """Samples mapped from the range in which they are generated to the data's own."""
-    if made is None or wanted is None or made == wanted:
-        return samples
-    factor = (wanted[1] - wanted[0]) / (made[1] - made[0])
-    return (samples - made[0]) * factor + wanted[0]
-
-
-def picture_noise(strategy: LearningStrategy, count: int, stream: RandomStream) -> Tensor | None:
-    """What the pictures' samples start from: None for a strategy that makes no samples."""
-    return strategy.noise(count, stream)

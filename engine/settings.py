@@ -6,6 +6,7 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
@@ -27,6 +28,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, protected_namespaces=()
     )
+
+    def without_effect(self) -> Mapping[str, str]:
+        """Fields that change nothing beside the others, each with the reason: giving one in a job is an error."""
+        return {}
 
 
 def setting(default: Any, help: str, *, unit: str = "", also: Sequence[str] = (), **bounds: Any) -> Any:
@@ -99,7 +104,7 @@ def format_value(value: Any) -> str:
         return ",".join(format_value(item) for item in value)
     if isinstance(value, Enum):
         return str(value.value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)  # every digit is kept
 
 
 def parse_value(annotation: Any, value: Any) -> Any:
@@ -113,6 +118,8 @@ def parse_value(annotation: Any, value: Any) -> Any:
     if isinstance(value, str):
         value = value.strip()
     if origin in (list, tuple):
+        if value is None or (isinstance(value, str) and value.lower() in NONE_WORDS):
+            return ()
         items = _split(value) if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
         return tuple(parse_value(arguments[0], item) for item in items)
     if annotation in (int, float) and isinstance(value, str) and (not value.isascii() or "_" in value):
@@ -264,12 +271,12 @@ def resolve(owners: Sequence[Owner], levels: Sequence[Level], roles: Sequence[st
             elif key.level >= owner.since:
                 before = values.get(name)
                 _refuse_twice(before[1] if before is not None else None, key, owner)
-                if before is not None and before[1].level < key.level and before[1].role and not key.role:
+                if before is not None and _is_replaced(owner, name, before[1], key, levels):
                     replaced.append(Replaced(before[1].text, before[0], key.value))
                 values[name] = (key.value, key)
         settings.append(_build(owner, values, levels))
         arguments.append(own_arguments)
-    _refuse_clashes(consumers)
+    _refuse_clashes(consumers, roles)
     unknown = [Unknown(key.text, key.level) for key in keys if (key.level, key.text) not in consumers]
     return Resolution(settings, arguments, replaced, unknown)
 
@@ -303,20 +310,42 @@ def _ordered_keys(levels: Sequence[Level], roles: Sequence[str]) -> list[_Key]:
     return sorted(keys, key=lambda key: (key.level, key.role is not None))
 
 
+def _is_replaced(owner: Owner, name: str, before: _Key, key: _Key, levels: Sequence[Level]) -> bool:
+    """Whether a preset's value for one role is lost to a stronger key for all roles."""
+    if before.level >= key.level or not before.role or key.role or levels[before.level].name == "job file":
+        return False
+    annotation = owner.model.model_fields[name].annotation
+    with suppress(ValueError, TypeError, OverflowError):
+        return bool(parse_value(annotation, before.value) != parse_value(annotation, key.value))
+    return True
+
+
 def _refuse_twice(before: _Key | None, key: _Key, owner: Owner) -> None:
     """Two spellings of one key, or a name and another one for it: which of the two values is meant?"""
     if before is not None and (before.level, before.role) == (key.level, key.role):
         raise ConfigError(f"'{before.text}' and '{key.text}' are one key of {owner.label}: give it once")
 
 
-def _refuse_clashes(consumers: Mapping[tuple[int, str], Sequence[Owner]]) -> None:
+def _refuse_clashes(consumers: Mapping[tuple[int, str], Sequence[Owner]], roles: Sequence[str]) -> None:
     """A key means one component; the components of two roles do not clash: a key without a role is for every role."""
     for (_, text), owners in consumers.items():
         for role in dict.fromkeys(owner.role for owner in owners):
             by_component = {owner.component: owner for owner in owners if owner.role in (role, None)}
             if len(by_component) > 1:
-                forms = " or ".join(f"'{owner.prefix}.{text}'" for owner in by_component.values() if owner.prefix)
+                forms = " or ".join(f"'{_full_form(owner, text, roles)}'" for owner in by_component.values())
                 raise ConfigError(f"key '{text}' belongs to {' and to '.join(by_component)}; write {forms}")
+
+
+def _full_form(owner: Owner, text: str, roles: Sequence[str]) -> str:
+    """A key that means this owner alone; `Generator.key` would be the role's, whatever network has that name."""
+    key = _split_role(text, None, 0, roles)
+    role = key.role or (owner.role if is_role(owner.prefix, roles) else None)
+    return ".".join(part for part in (role, owner.prefix, key.rest) if part)
+
+
+def is_role(name: str | None, roles: Sequence[str]) -> bool:
+    """Whether a key that begins with `name` and a dot is a role's key."""
+    return name is not None and fold(name) in {fold(role) for role in roles}
 
 
 def _split_role(text: str, value: Any, level: int, roles: Sequence[str]) -> _Key:

@@ -135,6 +135,11 @@ def restore(strategy: Any, state: Mapping[str, Any]) -> None:
     """
     owned = _owned(strategy)
     parts = dict(_parts(strategy))
+    for name, value in list(vars(strategy).items()):  # made after the state was taken: it was not there then
+        if name not in state and name != "context" and _savable(value) and not _is_owned(value, owned):
+            kept: list[str] = []
+            if _collect(value, name, owned, kept) is not _ABSENT:
+                delattr(strategy, name)
     for name, saved in state.items():
         if name.startswith("parts."):
             _restore_part(name, parts.get(name), saved, owned, strategy)

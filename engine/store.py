@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ganglion.engine.checkpoint_files import Checkpoint
 from ganglion.engine.runs import Run
 
 Weights = Mapping[str, Mapping[str, Tensor]]
@@ -39,15 +40,12 @@ class Store:
             self.checkpoints.mark_best(iteration)
         return path
 
-    def restore(self) -> tuple[Weights, Mapping[str, Any]]:
-        """The last good checkpoint's weights and state; the trace file is cut to where it was then."""
-        weights, state, _ = self.open("latest")
-        return weights, state
+    def load(self) -> Checkpoint:
+        """The last good checkpoint; its notices name damaged ones that were passed over. Raises StoreError."""
+        return self.checkpoints.load("latest")
 
-    def open(self, which: str | int) -> tuple[Weights, Mapping[str, Any], list[str]]:
-        """The same, with sentences on damaged checkpoints that were passed over."""
-        checkpoint = self.checkpoints.load(which)
+    def take_up(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint: the trace file is cut to where it was then."""
         self.flush()
         self.run.truncate_trace(checkpoint.state["trace"]["offset"])
         self.pinned = set(checkpoint.state["trace"]["pinned"])
-        return checkpoint.networks, checkpoint.state, list(checkpoint.notices)

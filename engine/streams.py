@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ganglion.engine.errors import ConfigError
+
 
 def stream_seed(seed: int, *names: object) -> int:
     """A 63-bit seed from the job's seed and names: stable over processes and Python versions."""
@@ -23,6 +25,8 @@ class RandomStream:
     def __init__(self, seed: int, name: str, device: torch.device) -> None:
         self.name = name
         self.device = device
+        if torch.device(device).type == "meta":
+            raise ConfigError("device=meta: it holds no numbers, so nothing can be drawn or learnt on it")
         self.generator = torch.Generator(device=device)
         self.generator.manual_seed(stream_seed(seed, name))
 
@@ -49,17 +53,25 @@ class RandomStream:
 
 
 class Streams:
-    """All random streams of a job, made when first asked for; `network` is torch's own default generator."""
+    """All random streams of a job, one per name and device, made when first asked for.
+
+    `network` and `init.<role>` are torch's own default generators, which the engine seeds.
+    """
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.seed = seed
         self.device = device
         self._streams: dict[str, RandomStream] = {}
+        self._pending: dict[str, Any] = {}  # states of streams that nothing has asked for yet
 
     def __call__(self, name: str, device: torch.device | None = None) -> RandomStream:
-        if name not in self._streams:
-            self._streams[name] = RandomStream(self.seed, name, device or self.device)
-        return self._streams[name]
+        device = device or self.device
+        key = f"{name}@{device}"
+        if key not in self._streams:
+            self._streams[key] = RandomStream(self.seed, name, device)
+            if key in self._pending:
+                self._streams[key].load_state_dict(self._pending.pop(key))
+        return self._streams[key]
 
     def install(self, name: str) -> None:
         """Seed torch's default generators (dropout, initialisation) as stream `name`."""
@@ -67,21 +79,26 @@ class Streams:
 
     def state_dict(self) -> dict[str, Any]:
         """States of all streams, torch's default generators included."""
-        state = {name: stream.state_dict() for name, stream in self._streams.items()}
+        state = {key: stream.state_dict() for key, stream in self._streams.items()}
         default = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             default.update({f"cuda{i}": value for i, value in enumerate(torch.cuda.get_rng_state_all())})
-        return {"streams": state, "default": default}
+        return {"streams": {**self._pending, **state}, "default": default}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        for name, saved in state["streams"].items():
-            self(name).load_state_dict(saved)
-        for name, saved in state["default"].items():
+        """Restore what `state_dict` gave; a stream that it does not have starts anew."""
+        saved = dict(state["streams"])
+        for key, stream in self._streams.items():
+            if key in saved:
+                stream.load_state_dict(saved.pop(key))
+            else:
+                stream.generator.manual_seed(stream_seed(self.seed, stream.name))
+        self._pending = saved
+        for name, value in state["default"].items():
             if name == "cpu":
-                torch.set_rng_state(saved.cpu())
+                torch.set_rng_state(value.cpu())
             elif torch.cuda.is_available():
-                torch.cuda.set_rng_state(saved.cpu(), int(name.removeprefix("cuda")))
+                torch.cuda.set_rng_state(value.cpu(), int(name.removeprefix("cuda")))
 
 
 @contextmanager

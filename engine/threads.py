@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import torch
 
+from ganglion.engine.device import usable_cores
 from ganglion.engine.session import Session
 from ganglion.engine.state import copied
 
 SECONDS = 0.15  # per candidate and round
 ROUNDS = 2
+SLOW = 1.0  # seconds per iteration above which one is enough
 MARGIN = 0.9  # more threads must be clearly faster: on a busy machine they are much slower
 
 
 def choose_threads(session: Session) -> tuple[int, str | None]:
     """Set and return the number of threads, and a sentence on why; the session's state is left as it was."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if cores == 1 or any(device.type != "cpu" for device in session.devices.values()):
         return torch.get_num_threads(), None
     weights, state = copied(session.weights()), copied(session.state_dict())
@@ -39,8 +40,11 @@ def choose_threads(session: Session) -> tuple[int, str | None]:
 def _seconds_per_iteration(session: Session) -> float:
     """The shortest of some iterations, the first of them not counted."""
     last = max(0, session.plan.job.iterations - 1)  # past any warm-up
+    began = time.perf_counter()
     session.strategy.process_iteration(last)
     best, until = float("inf"), time.perf_counter() + SECONDS
+    if until - SECONDS - began > SLOW:  # warming up does not matter then
+        return until - SECONDS - began
     while time.perf_counter() < until:
         began = time.perf_counter()
         session.strategy.process_iteration(last)

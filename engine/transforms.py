@@ -17,8 +17,10 @@ from ganglion.engine.streams import RandomStream
 Span = tuple[int, int]
 
 
-def unscale(values: Tensor, source: Range, wanted: Range) -> Tensor:
-    """Values mapped linearly from the interval `source` onto `wanted`: back, too, with the two exchanged."""
+def unscale(values: Tensor, source: Range | None, wanted: Range | None) -> Tensor:
+    """Values mapped linearly from the interval `source` onto `wanted`; as they are where one is unknown."""
+    if source is None or wanted is None or source == wanted:
+        return values
     factor = (wanted[1] - wanted[0]) / (source[1] - source[0])
     return (values - source[0]) * factor + wanted[0]
 

@@ -1,9 +1,10 @@
 """Network definitions: read from YAML or from plain values, checked, and called with a context to make a network.
 
 A definition holds `name`, `doc`, optionally `aliases`, `roles` (those it is made for), `constants`, `blocks`,
-`output_range`, `outputs: probability`, and either `layers` or `variants` by the kind of the data. Layers are torch.nn names; input sizes are inferred. Two
-rules spare words: a Linear flattens an image (three dimensions or more) and acts on the last dimension of anything
-else; a network that ends flat is given the shape that its role wants when the number of values is right.
+`output_range`, `outputs: probability`, and either `layers` or `variants` by the kind of the data. Layers are torch.nn
+names; input sizes are inferred. Two rules spare words: a Linear flattens an image (three dimensions or more) and acts
+on the last dimension of anything else; a network that ends flat is given the shape that its role wants when the number
+of values is right.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class NonSaturating(Objective):
     """D: softplus(-real) + softplus(fake). G: softplus(-fake), whose gradient stays large while D wins."""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        return softplus(-real).mean(), softplus(fake).mean()
+        return logistic_halves(real, fake)
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         return softplus(-fake).mean()
@@ -49,7 +49,7 @@ class Minimax(Objective):
     """D: softplus(-real) + softplus(fake). G: minus the fake half, so both players play for one shared loss."""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        return softplus(-real).mean(), softplus(fake).mean()
+        return logistic_halves(real, fake)
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         return -softplus(fake).mean()
@@ -73,6 +73,11 @@ class Hinge(Objective):
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         return -fake.mean()
+
+
+def logistic_halves(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of real scores against 1 and of fake scores against 0."""
+    return softplus(-real).mean(), softplus(fake).mean()
 
 
 def cross_entropy(scores: Tensor, target: float) -> Tensor:

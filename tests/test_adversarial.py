@@ -11,8 +11,8 @@ from torch import nn
 
 from ganglion.engine.assembly import assemble
 from ganglion.engine.errors import ConfigError
+from ganglion.engine.folders import data_context
 from ganglion.engine.job import request
-from ganglion.engine.launch import data_context
 from ganglion.engine.registry import Registry
 from ganglion.engine.session import Session
 from ganglion.strategies.adversarial import one_pass
@@ -57,7 +57,7 @@ def test_no_work_for_the_discriminators_weights_in_the_generators_update() -> No
     strategy: Any = live.strategy
     touched = []
     for parameter in live.networks["discriminator"].parameters():
-        parameter.register_hook(lambda gradient: touched.append(gradient))
+        parameter.register_hook(touched.append)
     strategy.train_generator()
     assert touched == []
     strategy.train_discriminator(strategy.real_batch())
@@ -94,9 +94,14 @@ def test_generator_draws_fresh_noise_unless_told_otherwise() -> None:
     for reuse in (False, True):
         live = session("GAN", reuseNoise=reuse)
         strategy: Any = live.strategy
-        seen = []
+        seen: list[torch.Tensor] = []
         original = strategy.fake
-        strategy.fake = lambda noise, batch: seen.append(noise.clone()) or original(noise, batch)
+
+        def fake(noise: torch.Tensor, batch: Any, seen: Any = seen, original: Any = original) -> torch.Tensor:
+            seen.append(noise.clone())
+            return original(noise, batch)
+
+        strategy.fake = fake
         strategy.process_iteration(0)
         assert torch.equal(seen[0], seen[1]) is reuse
 

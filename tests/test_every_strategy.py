@@ -71,8 +71,8 @@ def test_intervals_leave_the_weights_alone(strategy: str, tmp_path: Path) -> Non
     """Pictures, traces, validation and checkpoints draw from streams of their own."""
     plain = learn_tiny(strategy, tmp_path, "plain", iterations=6)
     busy = learn_tiny(
-        strategy, tmp_path, "busy", iterations=6, traceInterval=1, sampleInterval=1, storeInterval=2, validationInterval=1,
-        traces="lines,pictures", samples=4,
+        strategy, tmp_path, "busy", iterations=6, traceInterval=1, sampleInterval=1, storeInterval=2,
+        validationInterval=1, traces="lines,pictures", samples=4,
     )  # fmt: skip
     assert weights_of(plain).keys() == weights_of(busy).keys()
     for name in weights_of(plain):

@@ -745,7 +745,7 @@ def test_what_a_state_does_not_hold_starts_from_zero() -> None:
     chain.update(network.pull([1.0], [1.0]))
     chain.load_state_dict(fewer.state_dict())
     assert chain.state_dict()["method"]["velocity"]["points.1"].item() == 0.0
-    assert chain.state_dict()["links"]["DianneMomentum"]["velocity"]["points.1"].item() == 0.0
+    assert chain.state_dict()["links"]["0.DianneMomentum"]["velocity"]["points.1"].item() == 0.0
 
 
 def test_state_of_another_network_is_refused() -> None:

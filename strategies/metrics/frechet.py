@@ -59,7 +59,9 @@ class MnistFrechet(Metric):
     Settings = MnistFrechetSettings
 
     def applies(self, context: EvaluationContext) -> bool:
-        return context.generates and context.spec.shape == (1, 28, 28) and self.settings.classifier is not None
+        return (
+            context.strategy.generates() and context.spec.shape == (1, 28, 28) and self.settings.classifier is not None
+        )
 
     def evaluate(self, context: EvaluationContext) -> Evaluation:
         if self.settings.classifier is None:

@@ -6,9 +6,15 @@ from typing import Any
 
 import torch
 
-from ganglion.engine.api import DataError, Evaluation, EvaluationContext, LearningStrategy, Metric, hookimpl
-
-ROWS = 500
+from ganglion.engine.api import (
+    DataError,
+    Evaluation,
+    EvaluationContext,
+    LearningStrategy,
+    Metric,
+    hookimpl,
+    mean_figures,
+)
 
 
 class TestLoss(Metric):
@@ -22,15 +28,9 @@ class TestLoss(Metric):
         part = splits.test if splits.test is not None else splits.validation
         if part is None:
             raise DataError("the data have no test part; name rows with testSet=START,END")
-        sums: dict[str, float] = {}
         with torch.no_grad():
-            for rows in torch.arange(len(part)).split(ROWS):
-                batch = part.rows(rows).map(lambda tensor: tensor.to(context.device))
-                for name, figures in context.strategy.validate(batch).items():
-                    sums[name] = sums.get(name, 0.0) + float(figures.double().sum())
-        return Evaluation(
-            "loss", {**{name: total / len(part) for name, total in sums.items()}, "rows": float(len(part))}
-        )
+            figures = mean_figures(context.strategy, part, context.device)
+        return Evaluation("loss", {**figures, "rows": float(len(part))})
 
 
 @hookimpl

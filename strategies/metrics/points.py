@@ -22,7 +22,7 @@ class Points(Metric):
     Settings = PointsSettings
 
     def applies(self, context: EvaluationContext) -> bool:
-        return context.generates and type(context.factory()).assess is not DatasetFactory.assess
+        return context.strategy.generates() and type(context.factory()).assess is not DatasetFactory.assess
 
     def evaluate(self, context: EvaluationContext) -> Evaluation:
         values = context.factory().assess(context.samples(self.settings.count))

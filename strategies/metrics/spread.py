@@ -26,7 +26,7 @@ class Spread(Metric):
     Settings = SpreadSettings
 
     def applies(self, context: EvaluationContext) -> bool:
-        return context.generates and context.spec.kind != "vector"
+        return context.strategy.generates() and context.spec.kind != "vector"
 
     def evaluate(self, context: EvaluationContext) -> Evaluation:
         train = context.splits().train

@@ -1,6 +1,6 @@
-"""What an engine iteration costs against the hand-written loop: alternating pairs in one process, same threads, same maths.
+"""What an engine iteration costs against the hand-written loop: alternating pairs in one process, the same maths.
 
-    python tests/benchmarks/engine_cost.py [--pairs 9] [--iterations 400] [--threads 1]
+python tests/benchmarks/engine_cost.py [--pairs 9] [--iterations 400] [--threads 1]
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 from handwritten import gan_loop
 
 from ganglion.engine.assembly import assemble
+from ganglion.engine.folders import data_context
 from ganglion.engine.job import JobRequest
 from ganglion.engine.learner import Learner
-from ganglion.engine.launch import data_context
 from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository
 from ganglion.engine.store import Store
@@ -66,7 +66,9 @@ def main() -> None:
             loop = gan_loop(images, 16, loader)
             for warm in (engine, loop):
                 warm(50)
-            pairs = [(seconds(engine, arguments.iterations), seconds(loop, arguments.iterations)) for _ in range(arguments.pairs)]
+            pairs = [
+                tuple(seconds(each, arguments.iterations) for each in (engine, loop)) for _ in range(arguments.pairs)
+            ]
             ratios = sorted(ours / theirs for ours, theirs in pairs)
             per = [1e6 * statistics.median(column) / arguments.iterations for column in zip(*pairs, strict=True)]
             print(

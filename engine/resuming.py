@@ -1,0 +1,106 @@
+"""Going on with a run, or from another one's weights: what must be the same, and what is taken up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from ganglion.engine.data import data_digest
+from ganglion.engine.errors import ConfigError, StoreError, fold
+from ganglion.engine.learner import Learner
+from ganglion.engine.repository import Repository, Run
+from ganglion.engine.resolution import Plan
+from ganglion.engine.session import Session
+from ganglion.engine.settings import format_value
+
+# Keys that may differ when a tag goes on: they change when things happen or are shown, not the mathematics.
+FREE_KEYS = frozenset(
+    fold(key)
+    for key in (
+        "iterations", "epochs", "trace", "traces", "traceInterval", "sampleInterval", "samples", "storeInterval",
+        "storeSeconds", "keep", "nanRetry", "nanFactor", "lossThreshold", "validationLossThreshold", "thresholdWindow",
+        "validationInterval", "fetchThreads", "download",
+    )
+)  # fmt: skip
+WAYS = "clean=true starts it anew, another tag leaves it alone"
+
+
+def refuse_other_names(run: Run, stored: Mapping[str, Any], names: Mapping[str, Any]) -> None:
+    """A tag goes on with the names it was started with. Raises ConfigError that shows the difference."""
+    for name, value in names.items():
+        old, new = (",".join(each) if isinstance(each, list) else str(each) for each in (stored.get(name), value))
+        if fold(old) != fold(new):
+            raise ConfigError(f"run '{run.tag}' was started with {name} {old}, not {new}; {WAYS}")
+
+
+def refuse_other_settings(run: Run, stored: Mapping[str, Any], plan: Plan) -> None:
+    """The same for the settings."""
+    settings = stored.get("settings", {})
+    for key, value in plan.values.items():
+        old = settings.get(key)
+        if (
+            key in settings
+            and fold(key) not in FREE_KEYS
+            and format_value(old) != format_value(value)
+            and not (key.endswith(".device") and value == "auto")
+        ):
+            raise ConfigError(
+                f"run '{run.tag}' was started with {key}={format_value(old)}, not {format_value(value)}; {WAYS}"
+            )
+
+
+def refuse_other_data(run: Run, session: Session) -> None:
+    """The same for the data and for network files, which may have changed since. Raises StoreError."""
+    digest = run.read_record().get("data", {}).get("digest")
+    now = data_digest(session.data.train)
+    if digest not in (None, now):
+        name = session.plan.dataset.name
+        raise StoreError(
+            f"run '{run.tag}': the data of {name} have changed since it began ({digest[:12]} to {now[:12]}); {WAYS}"
+        )
+    kept = run.read_networks()
+    for role, network in session.networks.items():
+        text = getattr(network, "to_yaml", None)
+        if text is not None and role in kept and text() != kept[role]:
+            raise StoreError(f"run '{run.tag}': the definition of its {role} has changed since it began; {WAYS}")
+
+
+def go_on(run: Run, learner: Learner) -> list[str]:
+    """Take up the last good checkpoint; sentences on damaged ones. Raises ConfigError when nothing is left to do."""
+    checkpoint = learner.store.load()
+    done = int(checkpoint.state["learner"]["iteration"])
+    if learner.limit is not None and done >= learner.limit:
+        raise ConfigError(
+            f"run '{run.tag}' has all its {done} iterations; give a larger number to go on, "
+            f"e.g. iterations={max(1000, 2 * done)}"
+        )
+    learner.store.take_up(checkpoint)
+    learner.load(checkpoint.networks, checkpoint.state)
+    return list(checkpoint.notices)
+
+
+def weights_of(repository: Repository) -> Callable[[Plan, Mapping[str, nn.Module]], Sequence[str]]:
+    """initTag: puts the weights of another run into every network whose role it has too, and says so."""
+
+    def take(plan: Plan, networks: Mapping[str, nn.Module]) -> Sequence[str]:
+        tag = plan.job.init_tag
+        if tag is None:
+            return ()
+        checkpoint = repository.find(tag).checkpoints().weights_only()
+        shared = [role for role in networks if role in checkpoint.networks]
+        if not shared:
+            raise ConfigError(
+                f"initTag={tag}: it has the roles {', '.join(checkpoint.networks)}, this job has {', '.join(networks)}"
+            )
+        for role in shared:
+            try:
+                networks[role].load_state_dict(dict(checkpoint.networks[role]))
+            except RuntimeError as error:
+                reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+                raise ConfigError(f"initTag={tag}: its {role} is another network: {reason}") from None
+        said = f"weights of {' and '.join(shared)} taken from run '{tag}', iteration {checkpoint.iteration}"
+        return (*checkpoint.notices, said)
+
+    return take
