@@ -20,6 +20,9 @@ class EmaSettings(Settings):
     ema_start: int = setting(0, "updates before the average begins", unit="updates", ge=0)
     ema_ramp: bool = setting(True, "start with a short average: decay at most (1 + t) / (10 + t) at its update t")
 
+    def without_effect(self) -> Mapping[str, str]:
+        return dict.fromkeys(("ema_start", "ema_ramp"), "it has no effect without ema") if self.ema is None else {}
+
 
 class _Entry(NamedTuple):
     """Where a tensor of the network's state is found: looked up each time, since modules may replace their buffers."""

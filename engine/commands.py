@@ -107,6 +107,9 @@ def _kind(text: str) -> str:
 
 def show(kind: str, name: str | None, plugins: Sequence[str], as_json: bool) -> None:
     """The command `show`."""
+    if fold(kind) == "precedence":
+        _show_precedence(as_json)
+        return
     registry = Registry().load(plugins)
     if fold(kind) in NOT_REGISTERED:
         title, text, models = fold(kind), *_unregistered(fold(kind))
@@ -138,6 +141,17 @@ def show(kind: str, name: str | None, plugins: Sequence[str], as_json: bool) -> 
         print_table(["setting", "type", "default", "meaning"], [_setting_row(info, preset) for info in settings])
     else:
         print("no settings of its own")
+
+
+def _show_precedence(as_json: bool) -> None:
+    """Which of several values of one key counts."""
+    from ganglion.engine.resolution import PRECEDENCE, PRECEDENCE_RULES
+
+    if as_json:
+        print_json({"name": "precedence", "about": PRECEDENCE_RULES, "levels": [list(level) for level in PRECEDENCE]})
+        return
+    print(f"precedence\n\n{PRECEDENCE_RULES}\n")
+    print_table(["level, weakest first", "where its values come from"], [list(level) for level in PRECEDENCE])
 
 
 def _unregistered(kind: str) -> tuple[str, list[type[Settings]]]:

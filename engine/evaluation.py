@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from ganglion.engine.adapters import scale_splits
+from ganglion.engine.adapters import AdapterSettings, scale_splits
 from ganglion.engine.assembly import load_data
 from ganglion.engine.contracts import DatasetFactory, Evaluation, EvaluationContext, Metric, Splits
 from ganglion.engine.documents import write_json
-from ganglion.engine.errors import ConfigError, fold
+from ganglion.engine.errors import ConfigError, PluginError
 from ganglion.engine.folders import data_context
-from ganglion.engine.job import naming_plugins, request
+from ganglion.engine.job import naming_plugins, refuse_code, request
 from ganglion.engine.opening import Opened, draw_samples, open_run
 from ganglion.engine.registry import Registered, Registry
 from ganglion.engine.repository import Repository, Run
 from ganglion.engine.resolution import Resolver, settings_of
-from ganglion.engine.settings import Level, Owner, refuse_unknown, resolve
+from ganglion.engine.settings import Level, Owner, Resolution, refuse_unknown, resolve
 from ganglion.engine.transforms import unscale
 
 
@@ -36,17 +37,17 @@ def evaluate_run(
     for notice in opened.notices:
         notify(notice)
     chosen = [registry.get("metric", metric)] if metric else registry.all("metric")
-    own = {fold(info) for entry in chosen for info in settings_of(entry.thing).model_fields}
-    mine = {key: value for key, value in keys.items() if fold(key.rpartition(".")[2]) in own}
-    context = evaluation_context(registry, opened, seed, {k: v for k, v in keys.items() if k not in mine}, notify)
-    metrics = _made(chosen, mine)
-    fitting = [each for each in metrics if metric is not None or each.applies(context)]
+    data_keys = _check_keys(registry, opened, chosen, keys)
+    context = evaluation_context(registry, opened, seed, data_keys, notify)
+    fitting = [entry for entry in chosen if metric is not None or _fits(entry, keys, context)]
     if not fitting:
         raise ConfigError(
             f"run '{run.tag}': no metric fits it; 'ganglion list metric' shows what there is, metric=NAME tries one"
         )
+    _check_keys(registry, opened, fitting, keys)
+    metrics: list[Metric] = [entry.thing(_resolved([_owner(entry)], keys).settings[0]) for entry in fitting]
     evaluations = []
-    for each in fitting:
+    for each in metrics:
         evaluation = each.evaluate(context)
         document = {**evaluation._asdict(), "iteration": opened.iteration, "seed": seed, "keys": dict(keys)}
         write_json(run.evaluation() / f"{evaluation.metric}.json", document)
@@ -54,12 +55,66 @@ def evaluate_run(
     return evaluations
 
 
-def _made(chosen: Sequence[Registered], keys: Mapping[str, str]) -> list[Metric]:
-    owners = [Owner(f"metric {entry.name}", settings_of(entry.thing), prefix=entry.name) for entry in chosen]
-    levels = [Level("command line", keys)]
-    result = resolve(owners, levels, ())
-    refuse_unknown(result.unknown, owners, levels, ())
-    return [entry.thing(settings) for entry, settings in zip(chosen, result.settings, strict=True)]
+def _check_keys(
+    registry: Registry, opened: Opened, chosen: Sequence[Registered], keys: Mapping[str, str]
+) -> dict[str, str]:
+    """The keys for the data set and its adapters; the others are for metrics, all that have such a key.
+
+    Raises ConfigError for a key that neither has, and for one of the data set's that has no such value.
+    """
+    data = _data_owners(registry, opened)
+    unknown = _resolved(data, keys).unknown
+    ours = {key: value for key, value in keys.items() if key not in {entry.key for entry in unknown}}
+    for entry in chosen:
+        taken = _taken(entry, keys)
+        shared = next((key for key in taken if key in ours), None)
+        if shared is not None:
+            _resolved([*data, _owner(entry)], {shared: keys[shared]})  # tells whose key it is, and how to say which
+        unknown = [each for each in unknown if each.key not in taken]
+    refuse_unknown(unknown, [*map(_owner, chosen), *data], [Level("command line", keys)], ())
+    return ours
+
+
+def _data_owners(registry: Registry, opened: Opened) -> list[Owner]:
+    """What takes keys for the data; the run's data set is left out where it is not there now."""
+    owners, name = [Owner("the data adapters", AdapterSettings, prefix="data")], str(opened.job.get("dataset"))
+    with suppress(ConfigError, PluginError):
+        refuse_code([name], registry.files)
+        entry = registry.get("dataset", name)
+        owners.insert(0, Owner(f"dataset {entry.name}", settings_of(entry.thing), prefix=entry.name))
+    return owners
+
+
+def _owner(entry: Registered) -> Owner:
+    return Owner(f"metric {entry.name}", settings_of(entry.thing), prefix=entry.name)
+
+
+def _resolved(owners: Sequence[Owner], keys: Mapping[str, str]) -> Resolution:
+    return resolve(owners, [Level("command line", keys)], ())
+
+
+def _taken(entry: Registered, keys: Mapping[str, str]) -> dict[str, str]:
+    """The keys that a metric declares, whatever their values are."""
+    owner, taken = _owner(entry), {}
+    for key, value in keys.items():
+        try:
+            found = not _resolved([owner], {key: value}).unknown
+        except ConfigError:
+            found = True
+        if found:
+            taken[key] = value
+    return taken
+
+
+def _fits(entry: Registered, keys: Mapping[str, str], context: EvaluationContext) -> bool:
+    """Whether a metric fits the run, whatever becomes of a key that is too small for it but right for another."""
+    good = {}
+    for key, value in keys.items():
+        with suppress(ConfigError):
+            _resolved([_owner(entry)], {key: value})
+            good[key] = value
+    metric: Metric = entry.thing(_resolved([_owner(entry)], good).settings[0])
+    return metric.applies(context)
 
 
 def evaluation_context(

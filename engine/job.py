@@ -73,6 +73,9 @@ class JobSettings(Settings):
     nan_factor: float = setting(0.5, "factor on all learning rates at each such retry", gt=0, le=1)
     threads: int | None = setting(None, "processor threads of torch; none: the faster of one and all, measured", ge=1)
 
+    def without_effect(self) -> Mapping[str, str]:
+        return {} if self.nan_retry else {"nan_factor": "it has no effect without nanRetry"}
+
 
 class RoleSettings(Settings):
     """The keys that every role has."""
@@ -91,6 +94,8 @@ class JobRequest:
     from_file: Mapping[str, Any] = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
     chosen: bool = True  # whether the strategy was named, or is the one for when none is
+    # What the job file names and something else replaced: networks, dataset, strategy.
+    former: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def parse_tokens(tokens: Sequence[str]) -> dict[str, str]:
@@ -134,9 +139,35 @@ def request(
     typed = {*_listed(networks), *_listed(named.get("networks")), dataset, *named.values()}
     refuse_code([name for name in (*split, str(data), str(strategy)) if name not in typed], plugins)
     settings = dict(job.get("settings") or {})
+    _refuse_prefixed({**settings, **given})
     return JobRequest(
-        tuple(split), str(data), str(strategy), given, settings, tuple(plugins), chosen=bool(named_strategy)
+        tuple(split),
+        str(data),
+        str(strategy),
+        given,
+        settings,
+        tuple(plugins),
+        chosen=bool(named_strategy),
+        former=_former(job, {"networks": split, "dataset": [str(data)], "strategy": [str(strategy)]}),
     )
+
+
+def _former(job: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """The names of the job file that are not the names asked for."""
+    named = {kind: _listed(job.get(kind)) if kind == "networks" else [str(job.get(kind) or "")] for kind in names}
+    return {
+        kind: tuple(before)
+        for kind, before in named.items()
+        if any(before) and [fold(name) for name in before] != [fold(name) for name in names[kind]]
+    }
+
+
+def _refuse_prefixed(keys: Mapping[str, Any]) -> None:
+    """What belongs to one start of a run is read before the job is, so it takes no prefix. Raises ConfigError."""
+    for key, value in keys.items():
+        head, _, name = key.rpartition(".")
+        if fold(head) == "job" and fold(name) in {fold(each) for each in LIFE_CYCLE}:
+            raise ConfigError(f"{key}={value}: this key takes no prefix; write {name}={value}")
 
 
 def _check_names(positional: Mapping[str, Any], named: Mapping[str, Any]) -> None:
@@ -226,7 +257,7 @@ def _check_entries(job: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"settings: '{key}' is not a key with a value; for one role write 'generator.method: ADAM'"
             )
-        if fold(key) in {fold(name) for name in (*LIFE_CYCLE, *NAMES)}:
+        if fold(key).removeprefix("job.") in {fold(name) for name in (*LIFE_CYCLE, *NAMES)}:
             raise ValueError(f"settings: '{key}' is no setting of a job; give it on the command line")
 
 

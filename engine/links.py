@@ -117,6 +117,9 @@ class DianneMomentumSettings(Settings):
     dianne_momentum: float | None = setting(None, "momentum over whole steps, after the method", ge=0, lt=1)
     dianne_nesterov: bool = setting(False, "DIANNE's Nesterov form of dianneMomentum")
 
+    def without_effect(self) -> Mapping[str, str]:
+        return {"dianne_nesterov": "it has no effect without dianneMomentum"} if self.dianne_momentum is None else {}
+
 
 class DianneMomentum(GradientProcessor):
     """DIANNE's momentum over finished steps d of any method: v = d + mu v, then p += v.

@@ -37,6 +37,10 @@ class ChainSettings(Settings):
         None, "the links in another order, or third-party ones; 'method' stands for the method"
     )
 
+    def without_effect(self) -> Mapping[str, str]:
+        falls = self.decay_type is not None or self.decay_rate is not None
+        return {} if falls else {"min_learning_rate": "it has no effect without decayType or decayRate"}
+
 
 # --- the order of the links ---------------------------------------------------------------------------------------
 

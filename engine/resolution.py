@@ -10,6 +10,7 @@ from typing import Any
 from ganglion.engine.adapters import AdapterSettings
 from ganglion.engine.contracts import DataSpec, LearningStrategy, Method, NetworkContext, NoSettings, RoleShape
 from ganglion.engine.errors import ConfigError, NetworkError, fold, suggestion
+from ganglion.engine.former import former_keys
 from ganglion.engine.job import LIFE_CYCLE, JobRequest, JobSettings, RoleSettings
 from ganglion.engine.processors import ChainSettings
 from ganglion.engine.registry import Registered, Registry
@@ -21,12 +22,28 @@ from ganglion.engine.settings import (
     Unknown,
     describe,
     format_value,
+    is_role,
     refuse_unknown,
+    refuse_without_effect,
     resolve,
     winning,
 )
 
-COMMAND_LINE = "command line"
+CLASS, DATA, PRESET, JOB_FILE, COMMAND_LINE = "class", "defaults for the data", "preset", "job file", "command line"
+# Where a value comes from: each level is stronger than those above it. 'ganglion show precedence' prints this table.
+PRECEDENCE = (
+    (CLASS, "the default that a component declares ('ganglion show KIND NAME')"),
+    (DATA, "what a strategy makes of the kind and the size of the data"),
+    (PRESET, "a strategy's published values ('ganglion show strategy NAME')"),
+    (JOB_FILE, "--job FILE; where a tag goes on, the job.yaml of its run"),
+    (COMMAND_LINE, "key=value behind the names; in Python the keys of learn()"),
+)
+PRECEDENCE_RULES = """A stronger level wins, whatever a weaker one says.
+
+At one level ROLE.key=value wins over key=value; a stronger key=value is for every role, also over ROLE.key=value of a
+weaker level (the start says what of the preset it replaced). Where a stronger level names another method, the weaker
+levels' values for the method before are dropped; where it names another network, data set or strategy, the job file's
+values for the one before."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +84,10 @@ class Plan:
         """Networks, data set and strategy as a job file names them."""
         return names_of(self.request, [plan.network for plan in self.roles.values()], self.dataset, self.strategy)
 
+    def key(self, name: str) -> str:
+        """The form in which `values` hold a key of the job: with a prefix where another component has that key too."""
+        return f"job.{name}" if f"job.{name}" in self.values else name
+
     def code_files(self) -> list[str]:
         """The local plugin files that the job needs."""
         names = self.names()
@@ -93,12 +114,12 @@ class Resolver:
         preset = dict(self.strategy_class.preset)
         data_defaults = dict(self.strategy_class.defaults(spec)) if spec is not None else {}
         self.spec = spec
-        self.levels = [
-            Level("defaults for the data", data_defaults),
-            Level(f"preset of {self.strategy.name}", preset),
-            Level("job file", request.from_file),
-            Level(COMMAND_LINE, request.given),
-        ]
+        self.former = former_keys(registry, request, self.strategy, self.dataset, self.networks)
+        from_file = {key: value for key, value in request.from_file.items() if key not in self.former}
+        keys = {DATA: data_defaults, PRESET: preset, JOB_FILE: from_file, COMMAND_LINE: request.given}
+        labels = {PRESET: f"preset of {self.strategy.name}"}
+        self.levels = [Level(labels.get(name, name), keys[name]) for name, _ in PRECEDENCE if name != CLASS]
+        self.presets = [level for level in self.levels if level.name not in (JOB_FILE, COMMAND_LINE)]
 
     def names(self) -> dict[str, Any]:
         """Networks, data set and strategy as a job file names them."""
@@ -121,6 +142,7 @@ class Resolver:
             ),
             *(Owner(f"trace {entry.name}", settings_of(entry.thing), prefix=entry.name) for entry in traces),
         ]
+        self._refuse_reserved(owners)
         shapes = self.strategy_class.shapes(strategy_settings, self.spec) if self.spec is not None else {}
         per_role = {role: self._role_owners(role, shapes.get(role)) for role in self.roles}
         starts = {}
@@ -130,6 +152,8 @@ class Resolver:
         result = resolve(owners, self.levels, self.roles)
         unknown = self._without_dropped(result.unknown, {role: entry[0] for role, entry in per_role.items()})
         notices = self._leftovers(unknown, owners, parts)
+        presets = resolve(owners, self.presets, self.roles).settings
+        refuse_without_effect(owners, result.settings, presets, self.roles)
         values = _values(owners, result.settings, result.layer_arguments)
         after = len(fixed)
         part_settings = result.settings[after + 1 : after + 1 + len(parts)]
@@ -184,6 +208,18 @@ class Resolver:
             Owner("the data adapters", AdapterSettings, prefix="data"),
         ]
 
+    def _refuse_reserved(self, owners: Sequence[Owner]) -> None:
+        """A key `generator.x` is the role's, so nothing without a role may have a role's name. Raises ConfigError.
+
+        Networks may: `generator.Generator.x` is theirs. So may layers: `generator.Generator.p`.
+        """
+        for owner in owners:
+            if is_role(owner.prefix, self.roles):
+                raise ConfigError(
+                    f"{owner.label} has the name of a role of strategy {self.strategy.name} "
+                    f"({', '.join(self.roles)}): '{owner.prefix}.key=value' would mean both; give it another name"
+                )
+
     def _parts(self, settings: Any) -> dict[str, Registered]:
         named = {field: getattr(settings, field) for field in self.strategy_class.parts}
         return {
@@ -209,7 +245,7 @@ class Resolver:
             if self._narrowed_away(role, info.key)
         )
         owners = [
-            Owner(f"{role}'s device", RoleSettings, role=role),
+            Owner(f"{role}'s device", RoleSettings, role=role, prefix="role"),
             Owner(
                 f"{role}'s network {network.name}",
                 settings_of(network.thing),
@@ -217,7 +253,7 @@ class Resolver:
                 prefix=network.name,
                 layer_arguments=arguments,
             ),
-            Owner(f"{role}'s processor chain", ChainSettings, role=role, narrowed=narrowed),
+            Owner(f"{role}'s processor chain", ChainSettings, role=role, prefix="chain", narrowed=narrowed),
             Owner(
                 f"{role}'s method {method.name}", settings_of(method.thing), role=role, prefix=method.name, since=since
             ),
@@ -234,15 +270,13 @@ class Resolver:
 
     def _method(self, role: str) -> tuple[Registered, int]:
         """The role's method, and the first level whose keys are meant for it."""
-        given = winning(self.levels, self.roles, ("method",), role)
-        if not given:
+        named = dict(winning(self.levels, self.roles, ("method", "chain.method"), role))  # by level
+        if not named:
             return self._get_method(ChainSettings().method), 0
-        level, value = given[-1]
-        method, since = self._get_method(str(value)), 0
-        for lower, other in given:
-            if lower < level and self._get_method(str(other)).thing is not method.thing:
-                since = level
-        return method, since
+        methods = {level: self._get_method(str(value)) for level, value in sorted(named.items())}
+        method = methods[max(methods)]
+        others = [level for level, other in methods.items() if other.thing is not method.thing]
+        return method, max(others, default=-1) + 1
 
     def _get_method(self, name: str) -> Registered:
         entry = self.registry.get("processor", name)
@@ -277,13 +311,11 @@ class Resolver:
         self, unknown: Sequence[Unknown], owners: Sequence[Owner], parts: Mapping[str, Registered]
     ) -> list[str]:
         """Refuse unknown keys, except a job file's keys for components that the command line replaced."""
-        selectors = {
-            fold(key) for key in (*self.strategy_class.parts, "method", "sampling", "strategy", "dataset", "networks")
-        }
-        replaced = any(fold(key.rpartition(".")[2]) in selectors for key in self.request.given) or bool(
-            self.request.from_file and set(self.request.given) & {"strategy", "dataset", "networks"}
-        )
-        candidates = list(owners)
+        given = {fold(key.rpartition(".")[2]) for key in self.request.given}
+        selectors = {fold(key) for key in (*self.strategy_class.parts, "method", "sampling")}
+        replaced = bool(self.request.former) or bool(given & selectors)
+        if "traces" in given:
+            unknown = self._without_traces(unknown)
         if self.spec is None:
             undecided = [kind for field, kind in self.strategy_class.parts.items() if field not in parts]
             entries = [entry for kind in undecided for entry in self.registry.all(kind)]
@@ -293,10 +325,22 @@ class Resolver:
             for owner in extra:
                 taken = {(item.key, item.level) for item in resolve([owner], self.levels, self.roles).unknown}
                 unknown = [entry for entry in unknown if (entry.key, entry.level) in taken]
-        dropped = [entry.key for entry in unknown if self.levels[entry.level].name == "job file" and replaced]
-        rest = [entry for entry in unknown if entry.key not in dropped]
-        refuse_unknown(rest, candidates, self.levels, self.roles)
-        return [f"not used with these choices, from the job file: {', '.join(dropped)}"] if dropped else []
+        dropped = [entry for entry in unknown if self.levels[entry.level].name == JOB_FILE and replaced]
+        refuse_unknown([entry for entry in unknown if entry not in dropped], owners, self.levels, self.roles)
+        gone = {*self.former, *(entry.key for entry in dropped)}
+        names = [key for key in self.request.from_file if key in gone]
+        return [f"not used with these choices, from the job file: {', '.join(names)}"] if names else []
+
+    def _without_traces(self, unknown: Sequence[Unknown]) -> list[Unknown]:
+        """Leave out the job file's keys of traces that are not asked for now: they only showed something."""
+        traces = self.registry.all("trace")
+        forms = {
+            fold(form)
+            for entry in traces
+            for name in _forms(Owner(entry.name, settings_of(entry.thing)))
+            for form in (name, f"{entry.name}.{name}")
+        }
+        return [each for each in unknown if self.levels[each.level].name != JOB_FILE or fold(each.key) not in forms]
 
     def _without_dropped(self, unknown: Sequence[Unknown], owners: Mapping[str, Sequence[Owner]]) -> list[Unknown]:
         """Leave out a preset's keys for a method that another one replaced."""
@@ -362,15 +406,25 @@ def _is_method(entry: Registered) -> bool:
 def _values(
     owners: Sequence[Owner], settings: Sequence[Settings], arguments: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Every key with its value, under names that mean the same when read again: prefixed only where two would clash."""
-    plain = Counter(fold(info.key) for owner in owners if not owner.role for info in describe(owner.model))
+    """Every key with its value, under names that mean the same when read again: prefixed only where two would clash.
+
+    A key without a role also reaches the components of every role, one with a role those of that role alone.
+    """
+    taken = Counter((owner.role, form) for owner in owners for form in _forms(owner))
+    in_roles = {form for owner in owners if owner.role for form in _forms(owner)}
     values: dict[str, Any] = {}
     for owner, model, layers in zip(owners, settings, arguments, strict=True):
         role = f"{owner.role}." if owner.role else ""
         for info in describe(type(model)):
             if info.key in LIFE_CYCLE and owner.prefix == "job":
                 continue
-            clash = not owner.role and plain[fold(info.key)] > 1
+            form = fold(info.key)
+            clash = taken[owner.role, form] > 1 or (not owner.role and form in in_roles)
             values[f"{role}{owner.prefix}.{info.key}" if clash else f"{role}{info.key}"] = getattr(model, info.name)
         values.update({f"{role}{name}": format_value(value) for name, value in layers.items()})
     return values
+
+
+def _forms(owner: Owner) -> set[str]:
+    """Every folded form of the keys that an owner declares, without prefixes."""
+    return {fold(form) for info in describe(owner.model) for form in (info.key, *info.also)}

@@ -118,10 +118,7 @@ def parse_value(annotation: Any, value: Any) -> Any:
     if isinstance(value, str):
         value = value.strip()
     if origin in (list, tuple):
-        if value is None or (isinstance(value, str) and value.lower() in NONE_WORDS):
-            return ()
-        items = _split(value) if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
-        return tuple(parse_value(arguments[0], item) for item in items)
+        return tuple(parse_value(arguments[0], item) for item in _items(value))
     if annotation in (int, float) and isinstance(value, str) and (not value.isascii() or "_" in value):
         raise ValueError("a number in plain digits")  # Python would read 1_0, and the digits of every script
     if annotation in (bool, int):
@@ -147,6 +144,13 @@ def _parse_union(arguments: tuple[Any, ...], value: Any) -> Any:
         except ValueError:
             continue
     raise ValueError("no form fits")
+
+
+def _items(value: Any) -> list[Any]:
+    """The items of a list: nothing is `none`, one value is a list of it."""
+    if value is None or (isinstance(value, str) and value.lower() in NONE_WORDS):
+        return []
+    return _split(value) if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
 
 
 def _split(text: str) -> list[str]:
@@ -289,6 +293,31 @@ def refuse_unknown(
         raise ConfigError(_unknown_key(_split_role(text, None, level, roles), owners, roles, levels[level]))
 
 
+def refuse_without_effect(
+    owners: Sequence[Owner], settings: Sequence[Settings], presets: Sequence[Settings], roles: Sequence[str]
+) -> None:
+    """Raise ConfigError for a value that was given, so is not the preset's, and changes nothing.
+
+    What does something for another role was given for all of them: it is accepted.
+    """
+    used: set[tuple[str, str, str]] = set()
+    idle: dict[tuple[str, str, str], list[tuple[Owner, str]]] = {}
+    for owner, own, preset in zip(owners, settings, presets, strict=True):
+        reasons = own.without_effect()
+        for name in type(own).model_fields:
+            entry = (owner.component, name, format_value(getattr(own, name)))
+            if name not in reasons:
+                used.add(entry)
+            elif getattr(own, name) != getattr(preset, name):
+                idle.setdefault(entry, []).append((owner, reasons[name]))
+    for entry, found in idle.items():
+        if entry not in used:
+            (owner, reason), (_, name, value) = found[0], entry
+            role = f"{owner.role}." if owner.role and len(found) < len(roles) else ""
+            key = next(info.key for info in describe(owner.model) if info.name == name)
+            raise ConfigError(f"{role}{key}={value}: {reason}")
+
+
 def winning(
     levels: Sequence[Level], roles: Sequence[str], names: Sequence[str], role: str | None
 ) -> list[tuple[int, Any]]:
@@ -332,7 +361,9 @@ def _refuse_clashes(consumers: Mapping[tuple[int, str], Sequence[Owner]], roles:
         for role in dict.fromkeys(owner.role for owner in owners):
             by_component = {owner.component: owner for owner in owners if owner.role in (role, None)}
             if len(by_component) > 1:
-                forms = " or ".join(f"'{_full_form(owner, text, roles)}'" for owner in by_component.values())
+                forms = " or ".join(
+                    f"'{_full_form(owner, text, roles)}'" for owner in by_component.values() if owner.prefix
+                )
                 raise ConfigError(f"key '{text}' belongs to {' and to '.join(by_component)}; write {forms}")
 
 
@@ -410,17 +441,16 @@ def _from(level: Level) -> str:
     return "" if level.name == "command line" else f" (from the {level.name})"
 
 
-def _candidates(key: _Key, owners: Sequence[Owner]) -> dict[str, str]:
+def _candidates(key: _Key, owners: Sequence[Owner], roles: Sequence[str]) -> dict[str, str]:
     """What could have been meant, without a role, and whose it is."""
     candidates: dict[str, str] = {}
     for owner in owners:
         if key.role is not None and owner.role != key.role:
             continue
+        prefixed = "." in key.rest and owner.prefix and (key.role is not None or not is_role(owner.prefix, roles))
         for info in describe(owner.model):
             for name in (info.key, *info.also):
-                candidates.setdefault(
-                    f"{owner.prefix}.{name}" if "." in key.rest and owner.prefix else name, owner.label
-                )
+                candidates.setdefault(f"{owner.prefix}.{name}" if prefixed else name, owner.label)
         for layer, names in owner.layer_arguments.items():
             for name in names:
                 candidates.setdefault(f"{layer}.{name}", owner.label)
@@ -428,7 +458,7 @@ def _candidates(key: _Key, owners: Sequence[Owner]) -> dict[str, str]:
 
 
 def _unknown_key(key: _Key, owners: Sequence[Owner], roles: Sequence[str], level: Level) -> str:
-    candidates = _candidates(key, owners)
+    candidates = _candidates(key, owners, roles)
     head, dot, rest = key.text.partition(".")
     role = nearest(head, roles) if dot and key.role is None else None
     near = nearest(key.rest, candidates)

@@ -67,6 +67,15 @@ class AdversarialSettings(Settings):
         "spectral normalisation",
     )
 
+    def without_effect(self) -> Mapping[str, str]:
+        if self.schedule is not None:
+            counts = ("discriminator_iterations", "generator_iterations")
+            warm_up = ("init_discriminator_iterations", "init_iterations")
+            return dict.fromkeys((*counts, *warm_up), "schedule= says the order of updates in full; give one of them")
+        if self.init_iterations == 0:
+            return {"init_discriminator_iterations": "it has no effect without initIterations, the warm-up's length"}
+        return {}
+
 
 class AdversarialStrategy(LearningStrategy):
     """Generator against discriminator: a schedule of updates, each of which minimises one player's loss.

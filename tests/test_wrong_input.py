@@ -44,7 +44,9 @@ def test_an_unknown_name_or_key_is_answered_with_the_nearest(token: str, capsys:
 
 
 def test_unknown_networks_data_sets_and_criteria(capsys: Capture) -> None:
-    refused(capsys, tiny(names=("Generater,Discriminator", "Circle")), "network 'Generater'", "did you mean 'Generator'?")
+    refused(
+        capsys, tiny(names=("Generater,Discriminator", "Circle")), "network 'Generater'", "did you mean 'Generator'?"
+    )
     refused(capsys, tiny(names=(PAIR, "Crcle")), "unknown dataset 'Crcle'", "did you mean 'Circle'?")
     digits = tiny("criterion=MSEE", names=("MLP", "Digits"), keys=TINY_DIGITS)
     refused(capsys, digits, "unknown criterion 'MSEE'", "did you mean 'MSE'?")
@@ -178,7 +180,9 @@ def test_networks_in_the_wrong_order(capsys: Capture) -> None:
 
 
 def test_networks_that_do_not_fit_the_data(capsys: Capture) -> None:
-    refused(capsys, tiny(names=("Generator,CNN", "Circle")), "network CNN as discriminator", "no variant for vector data")
+    refused(
+        capsys, tiny(names=("Generator,CNN", "Circle")), "network CNN as discriminator", "no variant for vector data"
+    )
     refused(capsys, tiny(names=("DCGANGenerator,Discriminator", "Circle")), "DCGANGenerator as generator", "images")
     refused(capsys, tiny(names=("MLP", "Circle"), keys=TINY_DIGITS), "FeedForward needs targets", "autoencode=true")
 
@@ -240,7 +244,10 @@ JOBS = {
     f"{JOB}{SETTINGS}  size: 3\n": ("line 12", "the key 'size' is given twice"),
     f"{JOB}{SETTINGS}dataset: Ring\n": ("the key 'dataset' is given twice",),
     f"{JOB}{SETTINGS}  tag: mine\n": ("'tag'", "give it on the command line"),
-    f"{JOB}{SETTINGS}  generator:\n    learningRate: 1\n": ("'generator' is not a key with a value", "generator.method"),
+    f"{JOB}{SETTINGS}  generator:\n    learningRate: 1\n": (
+        "'generator' is not a key with a value",
+        "generator.method",
+    ),
     f"{SETTINGS}networks: {{a: b}}\ndataset: Circle\n": ("networks: expected a list of names",),
     f"{SETTINGS}networks: MLP\ndataset: [Circle]\n": ("dataset: expected one name",),
     f"{SETTINGS}networks: MLP\n": ("no data set",),

@@ -1,0 +1,63 @@
+"""Random streams: named, per device, and back where they were."""
+
+from __future__ import annotations
+
+import torch
+
+from ganglion.engine.streams import RandomStream, Streams, stream_seed, undisturbed
+
+CPU = torch.device("cpu")
+
+
+def test_seeds_are_stable_over_processes_and_differ_by_name() -> None:
+    assert stream_seed(0, "noise") == 5127903134280592399
+    assert len({stream_seed(seed, name) for seed in (0, 1) for name in ("noise", "sampling")}) == 4
+
+
+def test_a_stream_goes_on_from_its_state() -> None:
+    stream = RandomStream(0, "noise", CPU)
+    stream.normal(3)
+    state = stream.state_dict()
+    following = stream.normal(4)
+    other = RandomStream(5, "noise", CPU)
+    other.load_state_dict(state)
+    assert torch.equal(other.normal(4), following)
+
+
+def test_a_stream_that_a_state_does_not_have_starts_anew() -> None:
+    streams = Streams(0, CPU)
+    streams("noise")
+    state = streams.state_dict()
+    first = streams("jitter").normal(5)
+    streams.load_state_dict(state)
+    assert torch.equal(streams("jitter").normal(5), first)
+
+
+def test_a_state_waits_for_the_stream_that_is_asked_for_later() -> None:
+    streams = Streams(0, CPU)
+    streams("jitter").normal(5)
+    state = streams.state_dict()
+    expected = streams("jitter").normal(5)
+    fresh = Streams(0, CPU)
+    fresh.load_state_dict(state)
+    assert fresh.state_dict()["streams"].keys() == state["streams"].keys()
+    assert torch.equal(fresh("jitter").normal(5), expected)
+
+
+def test_one_name_on_two_devices_is_two_streams() -> None:
+    streams = Streams(0, CPU)
+    assert streams("noise", CPU) is streams("noise")
+    assert len(streams.state_dict()["streams"]) == 1
+
+
+def test_undisturbed_leaves_torchs_own_generator_as_it_was() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    with undisturbed():
+        torch.randn(10)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_uniform_numbers_lie_in_their_interval() -> None:
+    numbers = RandomStream(0, "noise", CPU).uniform(2000, low=-2, high=3)
+    assert -2 <= float(numbers.min()) < -1.9 and 2.9 < float(numbers.max()) < 3
