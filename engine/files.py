@@ -152,7 +152,7 @@ def read_text(path: Path, limit: int | None = None) -> str:
 
 def discard(path: Path) -> None:
     """Remove a file, a link, or a folder with all it holds, as far as that is possible; never raises."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a path with a zero byte is nowhere
         if path.is_symlink() or not path.is_dir():
             SYSTEM.unlink(path)
         else:

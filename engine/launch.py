@@ -60,7 +60,7 @@ def learn(
     run = repository.run(tag) if tag else None
     clean = _is_true(keys, "clean")
     resumed = run is not None and run.exists and not clean
-    stored = run.read_job() if run is not None and resumed else None
+    stored = run.read_whole_job() if run is not None and resumed else None
     if run is not None and stored is None and job is None and not networks and not dataset:
         _refuse_nameless(repository, run, keys)
     asked = _asked(networks, dataset, keys, job, stored, plugins)

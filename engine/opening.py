@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ganglion.engine.assembly import build_network
 from ganglion.engine.contracts import DataSpec, LearningContext, LearningStrategy, Range
 from ganglion.engine.device import find_device
-from ganglion.engine.errors import ConfigError, NetworkError, PluginError, StoreError
+from ganglion.engine.errors import ConfigError, NetworkError, PluginError
 from ganglion.engine.job import naming_plugins, refuse_code
 from ganglion.engine.memory import enough_memory
 from ganglion.engine.registry import Registered, Registry
@@ -40,16 +40,13 @@ class Opened(NamedTuple):
 
 def open_run(registry: Registry, run: Run, which: str | int = "latest", device: str = "cpu") -> Opened:
     """Load a run's networks: averaged weights where there are some. Raises StoreError, ConfigError, NetworkError."""
-    job = run.read_job()
+    job = run.read_whole_job()
     with naming_plugins(job, registry.files):
         return _open(registry, run, job, which, device)
 
 
 def _open(registry: Registry, run: Run, job: Mapping[str, Any], which: str | int, device: str) -> Opened:
-    try:
-        names, strategy_name, stored = list(job["networks"]), str(job["strategy"]), dict(job["settings"])
-    except (KeyError, TypeError, ValueError):
-        raise StoreError(f"{run.directory / 'job.yaml'}: it is not a complete job") from None
+    names, strategy_name, stored = job["networks"], job["strategy"], job["settings"]
     refuse_code([strategy_name, *(name for name in names if not name.endswith(".yaml"))], registry.files)
     spec, scalers = run.read_data()
     entry = registry.get("strategy", strategy_name)

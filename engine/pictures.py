@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ganglion.engine.contracts import DataSpec, Trace
 from ganglion.engine.errors import ConfigError, StoreError
-from ganglion.engine.files import cause, discard
+from ganglion.engine.files import cause, discard, make_folder
 from ganglion.engine.settings import Settings, setting
 from ganglion.engine.tables import clean_text
 from ganglion.engine.trace import SamplesMade, TraceContext
@@ -105,6 +105,9 @@ def _grid(rows: Array, spec: DataSpec) -> Image:
         raise ConfigError(f"{len(rows)} images do not fit into one picture: at most {MOST_IMAGES}, or a .npz file")
     channels, height, width = spec.shape
     levels = _levels(rows, spec)[:, : 3 if channels >= 3 else 1].transpose(0, 2, 3, 1)
+    if 4 <= min(height, width) < 16:  # little pictures fill their frame: without a margin they run into each other
+        levels = np.pad(levels, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        height, width = height + 2, width + 2
     columns = math.ceil(math.sqrt(len(rows) * height / width))
     lines = math.ceil(len(rows) / columns)
     scale = max(1, LONGEST_SIDE // max(columns * width, lines * height))
@@ -327,7 +330,7 @@ def _write(path: Path, content: bytes) -> Path:
     """Write beside, then rename: a reader sees the old file or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte

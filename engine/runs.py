@@ -100,6 +100,17 @@ class Run:
         """The keys of `job.yaml`. Raises StoreError."""
         return read_yaml(self.directory / "job.yaml")
 
+    def read_whole_job(self) -> dict[str, Any]:
+        """The same, with all that a job needs: networks, dataset, strategy, settings. Raises StoreError."""
+        job = self.read_job()
+        networks, settings = job.get("networks"), job.get("settings")
+        texts = [job.get("dataset"), job.get("strategy"), *(networks if isinstance(networks, list) else [None])]
+        if not all(isinstance(text, str) and text for text in texts) or not isinstance(settings, dict):
+            raise StoreError(
+                f"{self.directory / 'job.yaml'}: it does not name networks, dataset, strategy and settings"
+            )
+        return job
+
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write `record.json`, with its format version. Raises StoreError."""
         write_json(self.directory / "record.json", {"format": FORMAT, **record})

@@ -60,6 +60,14 @@ def test_an_image_grid_is_exact(tmp_path: Path) -> None:
     assert (grid[side + 1 :, side + 1 :] == SEPARATOR).all()  # no fourth sample
 
 
+def test_little_pictures_get_a_margin(tmp_path: Path) -> None:
+    grid = pixels(draw(torch.ones(1, 1, 8, 8), DataSpec("image", (1, 8, 8), (0, 1)), tmp_path / "a.png"))
+    scale = 700 // 10
+    assert grid.shape == (10 * scale + 2, 10 * scale + 2)
+    assert (grid[1 : 1 + scale] == 0).sum() == 10 * scale * scale
+    assert (grid == 255).sum() == (8 * scale) ** 2
+
+
 def test_colour_images_and_a_size_that_suits_a_screen(tmp_path: Path) -> None:
     spec = DataSpec("image", (3, 2, 2), (0.0, 1.0))
     samples = torch.zeros(1, 3, 2, 2)
