@@ -205,12 +205,12 @@ def _failed(run: Run, traces: Traces, learner: Learner, error: BaseException) ->
 
 def _settle(session: Session) -> list[str]:
     """Decide what is decided before iteration 0 and never changed: the number of threads."""
-    wanted = session.plan.values.get("threads")
+    wanted = session.plan.values.get(session.plan.key("threads"))
     if wanted is not None:
         torch.set_num_threads(int(wanted))
         return []
     threads, sentence = choose_threads(session)
-    session.plan.values["threads"] = threads
+    session.plan.values[session.plan.key("threads")] = threads
     return [sentence] if sentence else []
 
 

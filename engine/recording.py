@@ -22,8 +22,9 @@ from ganglion.engine.trace import RunStarted
 def write_documents(run: Run, registry: Registry, session: Session, learner: Learner, resumed: bool) -> None:
     plan = session.plan
     values = dict(plan.values)
-    if values.get("decayIterations") is None and plan.job.iterations > 0:
-        values["decayIterations"] = plan.job.iterations
+    decay = plan.key("decayIterations")
+    if values.get(decay) is None and plan.job.iterations > 0:
+        values[decay] = plan.job.iterations
     values.update({f"{role}.device": str(device) for role, device in session.devices.items()})
     names = plan.names()
     run.write_job({"format": JOB_FORMAT, **names, "plugins": plan.code_files(), "settings": values})
@@ -134,7 +135,7 @@ def hints(run: Run, session: Session, outcome: Outcome, where: str) -> list[str]
 def alike(share: float) -> str:
     return (
         f"the samples are only {share:.0%} as far apart as the data: the generator may have collapsed to a few kinds "
-        "of sample; smaller steps for it, method=ADAM learningRate=2e-4 beta1=0.5, or strategy=NSGAN may help"
+        "of sample; penalty=R1 with method=ADAM learningRate=2e-4 beta1=0.5 may help"
     )
 
 

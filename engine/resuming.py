@@ -13,7 +13,7 @@ from ganglion.engine.learner import Learner
 from ganglion.engine.repository import Repository, Run
 from ganglion.engine.resolution import Plan
 from ganglion.engine.session import Session
-from ganglion.engine.settings import format_value
+from ganglion.engine.settings import describe, format_value
 
 # Keys that may differ when a tag goes on: they change when things happen or are shown, not the mathematics.
 FREE_KEYS = frozenset(
@@ -38,11 +38,12 @@ def refuse_other_names(run: Run, stored: Mapping[str, Any], names: Mapping[str, 
 def refuse_other_settings(run: Run, stored: Mapping[str, Any], plan: Plan) -> None:
     """The same for the settings."""
     settings = stored.get("settings", {})
+    shown = {fold(info.key) for _, own in plan.traces for info in describe(type(own))}  # traces only show
     for key, value in plan.values.items():
         old = settings.get(key)
         if (
             key in settings
-            and fold(key) not in FREE_KEYS
+            and fold(key.removeprefix("job.")) not in FREE_KEYS | shown
             and format_value(old) != format_value(value)
             and not (key.endswith(".device") and value == "auto")
         ):

@@ -106,9 +106,7 @@ class Run:
         networks, settings = job.get("networks"), job.get("settings")
         texts = [job.get("dataset"), job.get("strategy"), *(networks if isinstance(networks, list) else [None])]
         if not all(isinstance(text, str) and text for text in texts) or not isinstance(settings, dict):
-            raise StoreError(
-                f"{self.directory / 'job.yaml'}: it does not name networks, dataset, strategy and settings"
-            )
+            raise StoreError(f"{self.directory / 'job.yaml'}: networks, dataset, strategy or settings are missing")
         return job
 
     def write_record(self, record: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Wrong data: missing, truncated and corrupt files, numbers that are none, rows that are not there: one sentence each."""
+"""Wrong data: missing, truncated and corrupt files, numbers that are none, and rows that are not there."""
 
 from __future__ import annotations
 
@@ -254,3 +254,16 @@ def test_data_that_are_not_finite_are_refused_whatever_makes_them(tmp_path: Path
     keys = {key: value for key, value in KEYS.items() if key not in ("size", "testSize")}
     sentence = refused(capsys, tiny(names=(PAIR, f"{tmp_path / 'holes.py'}:Holes"), keys=keys), "Holes", "row 7")
     assert "nan" in sentence or "finite" in sentence
+
+
+def test_class_names_from_folders_reach_the_terminal_as_plain_text(tmp_path: Path, capsys: Capture) -> None:
+    for name in ("[red]first", "\x1b[31msecond"):
+        (tmp_path / "x" / name).mkdir(parents=True)
+        for number in range(10):
+            (tmp_path / "x" / name / f"{number}.png").write_bytes(png())
+    words = [f"path={tmp_path / 'x'}", "batchSize=4", "iterations=2", "threads=1", "tag=mine"]
+    learnt = call(capsys, "learn", "MLP", "Images", *words)
+    judged = call(capsys, "ganglion", "evaluate", "mine", "metric=classification")
+    assert learnt.code == judged.code == 0
+    assert "[red]first" in judged.out and "second" in judged.out
+    assert "\x1b" not in learnt.err + judged.out + judged.err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -43,7 +42,7 @@ def test_a_tag_that_cannot_name_a_run(tag: str, capsys: Capture) -> None:
     if tag[0] not in "-":
         refused(capsys, ["ganglion", "sample", tag], TAGS[tag])
     refused(capsys, tiny(f"initTag={tag}"), TAGS[tag])
-    assert not list(runs_folder().parent.glob("*x*"))
+    assert not (runs_folder().parent / "x").exists()
 
 
 # --- a run, made once ---------------------------------------------------------------------------------------------
@@ -104,8 +103,9 @@ SAMPLES = {
     "sample pair checkpoint=newest": ("checkpoint=newest", "latest, best, or an iteration"),
     "sample pair out=x.jpeg": ("out=x.jpeg", ".png, .npz, .csv"),
     "sample pair out=x": ("out=x", ".png, .npz, .csv"),
-    "sample pair out=/etc/passwd/x.png": ("/etc/passwd/x.png", "cannot be written", "a file, not a folder"),
+    "sample pair out=/etc/passwd/x.png": ("/etc/passwd", "a file, not a folder"),
     "sample pair out=/proc/x.csv": ("/proc/x.csv", "cannot be written"),
+    "sample pair out=/proc/x/y.npz": ("cannot make the folder /proc/x",),
     "sample pair out=a\0.png": ("cannot be written",),
     "sample pair device=foo": ("device=foo", "auto, cpu, cuda"),
     "sample pair device=meta": ("device=meta",),
@@ -159,14 +159,10 @@ def test_a_flipped_byte_is_found_and_the_checkpoint_before_used(traces: str, run
     assert "checkpoint 2 is used instead" in said.err
     refused(capsys, ["ganglion", "sample", "pair", "checkpoint=4"], "checkpoint 4 is damaged", "sha256 differs")
     said = call(capsys, "learn", "tag=pair", "iterations=5", f"traces={traces}")
-    assert said.code == 0
-    assert said.err.count("checkpoint 4 is damaged") == 1 and "checkpoint 2 is used instead" in " ".join(
-        said.err.split()
-    )
-    assert call(capsys, "ganglion", "sample", "pair", "count=2") == (0, f"{runs}/pair/samples.png\n", LATEST)
-
-
-LATEST = "2 samples of run 'pair' after 5 iterations:\n"
+    assert said.code == 0 and said.err.count("checkpoint 4 is damaged") == 1
+    assert "checkpoint 2 is used instead" in " ".join(said.err.split())
+    answer = "2 samples of run 'pair' after 5 iterations:\n"
+    assert call(capsys, "ganglion", "sample", "pair", "count=2") == (0, f"{runs}/pair/samples.png\n", answer)
 
 
 def test_a_run_without_an_intact_checkpoint_is_refused_and_left_alone(runs: Path, capsys: Capture) -> None:
@@ -218,9 +214,7 @@ def test_a_folder_of_runs_that_cannot_be_written(folder: str, tmp_path: Path, ca
     place = folder.replace("FILE", str(tmp_path / "file"))
     words = tiny()
     for tokens in ([], ["tag=mine"]):
-        refused(
-            capsys, [words[0], "--runs", place, *words[1:], *tokens], "cannot make the folder", place.split("/below")[0]
-        )
+        refused(capsys, [words[0], "--runs", place, *words[1:], *tokens], "cannot make the folder")
     refused(capsys, ["ganglion", "sample", "--runs", place, "mine"], place)
     assert (tmp_path / "file").read_text() == "kept" and os.listdir(tmp_path) == ["file"]
 
@@ -248,7 +242,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if os.geteuid() or shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+    able = os.geteuid() == 0 and shutil.which("mount") is not None
+    if not able or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a file system")
     try:
         yield folder
@@ -284,27 +279,20 @@ def _failed_later(capsys: Capture, words: list[str], run: Path, cause: str) -> N
     assert sampled.code == 0 and json.loads(sampled.out)["iteration"] == latest
 
 
-def limited(tmp_path: Path, size: int, *words: str) -> subprocess.CompletedProcess[str]:
+def limited(size: int, *words: str) -> subprocess.CompletedProcess[str]:
     """Carry out `learn` in a process in which no file can become larger than `size` bytes."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-    code = "from ganglion.engine.cli import learn_main; learn_main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *words[1:]],
-        preexec_fn=limit,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+    code = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY));"
+        "from ganglion.engine.cli import learn_main; learn_main()"
     )
+    command = [sys.executable, "-B", "-c", code, *words[1:]]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("size", [100, 20_000])
-def test_a_disk_that_takes_no_checkpoint(size: int, tmp_path: Path) -> None:
+def test_a_disk_that_takes_no_checkpoint(size: int) -> None:
     """At 100 bytes the job cannot be written; at 20,000 it can, and the first checkpoint cannot."""
-    ended = limited(tmp_path, size, *tiny("tag=mine"))
+    ended = limited(size, *tiny("tag=mine"))
     assert ended.returncode == 2 and ended.stdout == ""
     assert ended.stderr.startswith("learn: cannot write ") and ended.stderr.count("\n") == 1
     assert "the file would be larger than the system allows" in ended.stderr
@@ -336,7 +324,7 @@ def register_traces(register):
 def test_a_disk_that_fills_while_learning(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "shrink.py").write_text(SHRINK)
     words = tiny("tag=mine", "iterations=9", "storeInterval=1", "traceInterval=1", "traces=shrink", "keep=0")
-    ended = limited(tmp_path, 10_000_000, words[0], "--plugin", str(tmp_path / "shrink.py"), *words[1:])
+    ended = limited(10_000_000, words[0], "--plugin", str(tmp_path / "shrink.py"), *words[1:])
     assert ended.returncode == 1, ended
     assert ended.stderr.startswith("learn: cannot write ") and ended.stderr.count("\n") == 1
     run = runs_folder() / "mine"
