@@ -27,6 +27,7 @@ from ganglion.engine.threads import choose_threads
 from ganglion.engine.trace import Notice, RunFailed, RunFinished, TraceContext, Traces
 from ganglion.engine.validation import can_validate
 
+EARLY = 1000  # iterations before which nothing is said of how alike the samples are
 ALIKE = 0.5  # samples that are less than half as far apart as the data deserve a word
 
 
@@ -184,7 +185,8 @@ def _learn(run: Run, session: Session, learner: Learner, traces: Traces, notices
     except BaseException as error:
         _failed(run, traces, learner, error)
         raise
-    if learner.spread is not None and learner.spread < ALIKE and outcome.status == "finished":
+    judged = outcome.status == "finished" and outcome.iteration >= EARLY
+    if judged and learner.spread is not None and learner.spread < ALIKE:
         traces(Notice(alike(learner.spread)))
     end = (outcome.iteration, outcome.seconds, outcome.status, outcome.reason, outcome.values)
     traces(RunFinished(*end, hints(run, session, outcome, where)))

@@ -109,6 +109,13 @@ def test_a_diverging_run_fails_with_exit_code_1_and_says_what_helps(capsys: Capt
     assert with_terminal.err.count("nanRetry=3") == 1  # the terminal has told it; it is not told twice
 
 
+def test_a_run_that_asks_for_too_much_memory_fails_in_one_sentence(capsys: Capture) -> None:
+    said = call(capsys, *tiny("samples=1e12", "sampleInterval=1", "tag=large"))
+    assert said.code == 1 and said.err.count("\n") == 1
+    assert said.err.startswith("learn: there is not enough memory") and "batchSize" in said.err
+    assert json.loads((runs_folder() / "large" / "record.json").read_text())["status"] == "failed"
+
+
 # --- the commands on runs -----------------------------------------------------------------------------------------
 
 

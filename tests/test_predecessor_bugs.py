@@ -367,7 +367,8 @@ def test_figures_on_unseen_rows_do_not_depend_on_how_many_are_read_at_once(
     learn_tiny("FeedForward", tmp_path, iterations=20, validationSet=None)
     found = []
     for rows in (7, 500):
-        monkeypatch.setattr(f"ganglion.strategies.metrics.{'loss' if metric == 'loss' else metric}.ROWS", rows)
+        place = "ganglion.engine.validation" if metric == "loss" else f"ganglion.strategies.metrics.{metric}"
+        monkeypatch.setattr(f"{place}.ROWS", rows)
         values = dict(figures(tmp_path, metric))
         values.pop("millisecondsPerRow", None)
         found.append(values)
