@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 from tiny import QUIET, TINY, learn_tiny, weights_of
 
+from ganglion.engine.commands import job_folders
 from ganglion.engine.errors import ConfigError, StoreError
 from ganglion.engine.job import read_job
 from ganglion.engine.launch import learn
@@ -217,3 +218,15 @@ def test_one_network_for_two_roles_makes_two_instances(tmp_path: Path) -> None:
     assert [value.shape for value in generator.values()] != [value.shape for value in discriminator.values()]
     first = next(iter(generator))
     assert not bool((generator[first] == discriminator[first]).all())
+
+
+@pytest.mark.parametrize("file", [file for folder in job_folders() for file in sorted(folder.glob("*.yaml"))])
+def test_every_job_file_that_ships_is_a_job(file: Path) -> None:
+    from ganglion.engine.job import named_job, request
+    from ganglion.engine.registry import Registry
+    from ganglion.engine.resolution import Resolver
+
+    job = read_job(named_job(file.stem, job_folders()))
+    assert job["doc"].endswith(".")
+    plan = Resolver(Registry().load(), request(None, None, {}, job)).plan()
+    assert plan.job.iterations > 0

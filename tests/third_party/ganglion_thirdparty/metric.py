@@ -14,7 +14,7 @@ class EchoSpectrum(Metric):
         spectra: int = setting(64, "how many samples are drawn", ge=1)
 
     def applies(self, context):
-        return context.generates and context.spec.kind == "vector" and len(context.spec.features) > 2
+        return context.strategy.generates() and context.spec.kind == "vector" and len(context.spec.features) > 2
 
     def evaluate(self, context):
         if not self.applies(context):
