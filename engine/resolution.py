@@ -9,7 +9,7 @@ from typing import Any
 
 from ganglion.engine.adapters import AdapterSettings
 from ganglion.engine.contracts import DataSpec, LearningStrategy, Method, NetworkContext, NoSettings, RoleShape
-from ganglion.engine.errors import ConfigError, NetworkError, fold, suggestion
+from ganglion.engine.errors import ConfigError, NetworkError, fold, nearest, suggestion
 from ganglion.engine.former import former_keys
 from ganglion.engine.job import LIFE_CYCLE, JobRequest, JobSettings, RoleSettings
 from ganglion.engine.processors import ChainSettings
@@ -184,7 +184,7 @@ class Resolver:
     def _networks(self) -> dict[str, Registered]:
         names = self.request.networks
         if len(names) != len(self.roles):
-            hint = "" if self.request.chosen else "; no strategy= is given, so it is FeedForward"
+            hint = "" if self.request.chosen else f"; {_no_strategy(self.request.given)}"
             raise ConfigError(
                 f"strategy {self.strategy.name} takes {len(self.roles)} network{'s' if len(self.roles) > 1 else ''} "
                 f"({', '.join(self.roles)}), and {len(names)} {'are' if len(names) > 1 else 'is'} named: "
@@ -374,6 +374,13 @@ def names_of(
         "dataset": name(dataset, asked.dataset),
         "strategy": name(strategy, asked.strategy),
     }
+
+
+def _no_strategy(given: Mapping[str, Any]) -> str:
+    misspelt = next((key for key in given if nearest(key, ("strategy",)) is not None), None)
+    if misspelt is not None:
+        return f"the key '{misspelt}' is unknown, did you mean 'strategy'?"
+    return "no strategy= is given, so it is FeedForward"
 
 
 def layer_arguments(network: Registered, context: NetworkContext | None) -> Mapping[str, Sequence[str]]:

@@ -325,3 +325,9 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path, capsys: Capture) -> None:
     with pytest.raises(ZeroDivisionError, match="oops"):
         call(capsys, *tiny(f"strategy={tmp_path / 'buggy.py'}:Buggy", names=("MLP", "Circle")))
     assert not os.path.exists(os.environ["GANGLION_RUNS"])
+
+
+def test_a_misspelt_strategy_key_is_named_before_the_default_strategy_confuses(capsys: Capture) -> None:
+    refused(
+        capsys, ["learn", PAIR, "Circle", "strategi=GAN"], "the key 'strategi' is unknown", "did you mean 'strategy'?"
+    )
