@@ -57,18 +57,23 @@ class Checkpoint:
 
 
 def serialise(
-    iteration: int, networks: Mapping[str, Weights], averaged: Mapping[str, Weights], state: Any
+    iteration: int,
+    networks: Mapping[str, Weights],
+    averaged: Mapping[str, Weights],
+    state: Any,
+    unchecked: tuple[str, ...] = (),
 ) -> dict[str, bytes]:
     """All files of a checkpoint, the manifest last.
 
-    Raises DivergedError where a floating-point tensor is not finite, StoreError for what cannot be stored.
+    Raises DivergedError where a floating-point tensor is not finite, but for names that begin as one of `unchecked`,
+    and StoreError for what cannot be stored.
     """
     plain, tensors = flatten(state)
     groups = {f"{role}.safetensors": _weights(role, weights) for role, weights in networks.items()}
     groups |= {f"{role}.ema.safetensors": _weights(role, weights) for role, weights in averaged.items()}
     groups[STATE_TENSORS] = tensors
     for name, group in groups.items():
-        _check_finite(name, group)
+        _check_finite(name, group, unchecked)
     contents = {name: safetensors.torch.save(group) for name, group in groups.items()}
     contents[STATE_PLAIN] = json.dumps(plain, allow_nan=False).encode("ascii")
     contents[MANIFEST] = _manifest(iteration, contents)
@@ -85,12 +90,9 @@ def _weights(role: str, weights: Weights) -> dict[str, Tensor]:
     return {name: stored_tensor(value, f"{role}.{name}") for name, value in weights.items()}
 
 
-FREE_STATE = "session.strategy."  # a strategy may remember infinity, the best loss so far for example
-
-
-def _check_finite(name: str, group: Weights) -> None:
+def _check_finite(name: str, group: Weights, unchecked: tuple[str, ...]) -> None:
     for key, tensor in group.items():
-        if not (tensor.is_floating_point() or tensor.is_complex()) or key.startswith(FREE_STATE):
+        if not (tensor.is_floating_point() or tensor.is_complex()) or key.startswith(unchecked):
             continue
         values = tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
         bad = values.numel() - int(torch.isfinite(values).sum())

@@ -77,13 +77,14 @@ class Checkpoints:
         state: Any,
         keep: int = 3,
         pinned: Collection[int] = (),
+        unchecked: tuple[str, ...] = (),
     ) -> Path:
         """Store a checkpoint, make it the latest, and remove all but `keep` (0: none), the best one, and `pinned`.
 
         Raises DivergedError where a tensor is not finite and StoreError where the disk does not take it; the last
         checkpoint is untouched then.
         """
-        contents = serialise(iteration, networks, averaged, state)
+        contents = serialise(iteration, networks, averaged, state, unchecked)
         files.make_folder(self.folder)
         self._recover()
         temporary = self.folder / f"{files.TEMPORARY}{iteration}-{os.getpid()}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from ganglion.engine.errors import DataError
 from ganglion.engine.settings import Settings
 
 if TYPE_CHECKING:
@@ -423,6 +424,14 @@ class EvaluationContext:
     samples: Callable[[int], Tensor]
     run: Callable[[str], EvaluationContext]
 
+    def unseen(self) -> Dataset:
+        """The test part, or the validation part where there is no other. Raises DataError where there is neither."""
+        splits = self.splits()
+        part = splits.test if splits.test is not None else splits.validation
+        if part is None:
+            raise DataError("the data have no test part; name rows with testSet=START,END")
+        return part
+
 
 class Evaluation(NamedTuple):
     """Named figures, and details (tables, lists) that go into the record but not onto one line."""
@@ -464,4 +473,3 @@ class Trace(ABC):
 
 
 Register = Callable[..., None]
-Events = Iterator[Any]

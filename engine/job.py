@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ganglion.engine.documents import PlainLoader
-from ganglion.engine.errors import ConfigError, InputError, fold, suggestion
+from ganglion.engine.errors import ConfigError, fold, suggestion
 from ganglion.engine.settings import Settings, setting
 
 JOB_FORMAT = 1
@@ -287,16 +287,3 @@ def named_job(name: str, folders: Sequence[Path]) -> Path:
         return shipped[name]
     hint = suggestion(name, shipped)
     raise ConfigError(f"there is no job file '{name}', and none of that name ships with Ganglion{hint}")
-
-
-__all__ = [
-    "InputError",
-    "JobRequest",
-    "JobSettings",
-    "RoleSettings",
-    "named_job",
-    "parse_job",
-    "parse_tokens",
-    "read_job",
-    "request",
-]

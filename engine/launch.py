@@ -22,6 +22,7 @@ from ganglion.engine.repository import Repository, Run
 from ganglion.engine.resolution import Plan, Resolver
 from ganglion.engine.resuming import go_on, refuse_other_data, refuse_other_names, refuse_other_settings, weights_of
 from ganglion.engine.session import Session
+from ganglion.engine.settings import parse_value
 from ganglion.engine.store import Store
 from ganglion.engine.threads import choose_threads
 from ganglion.engine.trace import Notice, RunFailed, RunFinished, TraceContext, Traces
@@ -241,4 +242,7 @@ def _text(keys: Mapping[str, Any], name: str) -> str | None:
 
 
 def _is_true(keys: Mapping[str, Any], name: str) -> bool:
-    return (_text(keys, name) or "false").lower() in ("true", "yes", "on", "1")
+    try:
+        return bool(parse_value(bool, _text(keys, name) or "false"))
+    except ValueError:
+        return False  # refused with its key when the settings are resolved

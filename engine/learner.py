@@ -309,6 +309,3 @@ def _picture_interval(wanted: int | None, limit: int | None) -> int:
     if wanted is not None:
         return wanted
     return ENDLESS_PICTURES if limit is None else max(1, limit // PICTURE_MOMENTS)
-
-
-__all__ = ["Learner", "Outcome", "RunError", "read_values"]

@@ -11,6 +11,8 @@ from torch import Tensor
 from ganglion.engine.checkpoint_files import Checkpoint
 from ganglion.engine.runs import Run
 
+MAY_BE_INFINITE = ("session.strategy.",)  # a strategy may remember infinity, as the best loss so far
+
 Weights = Mapping[str, Mapping[str, Tensor]]
 
 
@@ -35,7 +37,7 @@ class Store:
         if pinned:
             self.pinned.add(iteration)
         content = {**state, "trace": {"offset": self.flush(), "pinned": sorted(self.pinned)}}
-        path = self.checkpoints.store(iteration, weights, averaged, content, self.keep, self.pinned)
+        path = self.checkpoints.store(iteration, weights, averaged, content, self.keep, self.pinned, MAY_BE_INFINITE)
         if best:
             self.checkpoints.mark_best(iteration)
         return path

@@ -185,8 +185,10 @@ def test_progress_never_waits_for_the_host() -> None:
                 Reads.count += 1
             return function(*args, **(kwargs or {}))
 
-    for strategy in ("GAN", "NSGAN", "WGAN", "Minimax"):
-        live = session(strategy, initIterations=0)
+    links = {"clipNorm": 1, "clipValue": 1, "l2": 0.1, "clamp": 1, "ema": 0.9, "dianneL2": 0.1, "dianneMomentum": 0.5}
+    decay = {"decayType": "cosine", "accumulate": 2, "penalty": "R1"}
+    for strategy, keys in (("GAN", {}), ("NSGAN", {}), ("WGAN", {}), ("Minimax", {}), ("GAN", {**links, **decay})):
+        live = session(strategy, initIterations=0, **keys)
         live.strategy.process_iteration(0)
         with Reads():
             live.strategy.process_iteration(1)

@@ -65,10 +65,7 @@ def _figure_table(names: list[str], confusion: Tensor, figures: tuple[str, ...])
 
 def _predict(context: EvaluationContext) -> tuple[Tensor, Tensor, float]:
     """Per row the rank of the true class, the confusion matrix, and the seconds spent predicting."""
-    splits = context.splits()
-    part = splits.test if splits.test is not None else splits.validation
-    if part is None:
-        raise DataError("the data have no test part; name rows with testSet=START,END")
+    part = context.unseen()
     classes, ranks, seconds = len(context.spec.classes), [], 0.0
     confusion = torch.zeros(classes, classes, dtype=torch.int64)
     with torch.no_grad():

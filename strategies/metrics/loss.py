@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from ganglion.engine.api import (
-    DataError,
     Evaluation,
     EvaluationContext,
     LearningStrategy,
@@ -24,10 +23,7 @@ class TestLoss(Metric):
         return type(context.strategy).validate is not LearningStrategy.validate
 
     def evaluate(self, context: EvaluationContext) -> Evaluation:
-        splits = context.splits()
-        part = splits.test if splits.test is not None else splits.validation
-        if part is None:
-            raise DataError("the data have no test part; name rows with testSet=START,END")
+        part = context.unseen()
         with torch.no_grad():
             figures = mean_figures(context.strategy, part, context.device)
         return Evaluation("loss", {**figures, "rows": float(len(part))})
