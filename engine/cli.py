@@ -26,6 +26,19 @@ strategy's, 'ganglion show job' those that every job has). ROLE.key=value is for
 """
 
 
+COMPARE_HELP = """Compare strategies on one data set: the same budget, and for each seed the same start, noise and data.
+
+\b
+  ganglion compare GAN,NSGAN,WGAN Ring networks=Generator,Discriminator seeds=10 budget=iterations:8000
+  ganglion compare NSGAN,WGAN Ring networks=Generator,Discriminator budget=seconds:60 NSGAN.penalty=R1
+  ganglion compare suite.yaml entries=A,B    what a suite file says
+
+ENTRIES: strategies, or a suite. Keys: networks= seeds= budget= workers= against= metrics= figures= tag= clean=
+('ganglion show compare'); others go to every job, LABEL.key=value to one entry, evaluate.key=value to the metrics.
+The same command goes on where it stopped.
+"""
+
+
 class Suggesting(click.Group):
     """A group that answers a misspelt command with the nearest one, and finds further commands by entry point."""
 
@@ -161,6 +174,17 @@ def evaluate_command(words: tuple[str, ...], plugins: tuple[str, ...], runs: str
     from ganglion.engine.commands import evaluate
 
     evaluate(words, plugins, runs, as_json)
+
+
+@cli.command(name="compare", help=COMPARE_HELP)
+@click.argument("words", nargs=-1, metavar="ENTRIES [DATASET] [KEY=VALUE]...")
+@plugin_option
+@runs_option
+@json_option
+def compare_command(words: tuple[str, ...], plugins: tuple[str, ...], runs: str | None, as_json: bool) -> None:
+    from ganglion.engine.commands import compare
+
+    compare(words, plugins, runs, as_json)
 
 
 @cli.command(name="plugins")

@@ -16,6 +16,7 @@ from ganglion.engine.tags import base_tag, check_tag, is_tag, next_number
 __all__ = ["Repository", "Run", "RunInfo", "check_tag"]
 
 VARIABLE = "GANGLION_RUNS"
+COMPARISON = "comparison.json"  # what makes a directory one of `ganglion compare`
 
 
 class Repository:
@@ -54,7 +55,7 @@ class Repository:
     def list_runs(self) -> list[RunInfo]:
         """All runs, the one that was used last first; damaged ones with the reason. Raises StoreError."""
         runs = [self.run(tag) for tag in self.tags()]
-        found = [run.info() for run in runs if run.exists or not _reserved(run.directory)]
+        found = [run.info() for run in runs if run.exists or not _is_no_run(run.directory)]
         return sorted(found, key=lambda info: (info.changed, info.started, info.tag), reverse=True)
 
     def find(self, tag: str | None = None) -> Run:
@@ -108,10 +109,11 @@ class Repository:
         return self.root / f".{run.tag}.{word}-{number}"
 
 
-def _reserved(directory: Path) -> bool:
-    """Whether a directory holds nothing yet but a lock, or cannot be looked into."""
+def _is_no_run(directory: Path) -> bool:
+    """Whether a directory holds nothing yet but a lock, holds a comparison of runs, or cannot be looked into."""
     try:
-        return all(entry.name == "lock" for entry in directory.iterdir()) and not is_held(directory / "lock")
+        names = {entry.name for entry in directory.iterdir()}
+        return COMPARISON in names or (names <= {"lock"} and not is_held(directory / "lock"))
     except FileNotFoundError:
         return True
     except OSError:

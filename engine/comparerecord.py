@@ -1,0 +1,151 @@
+"""The record of a comparison, `comparison.json`: what was asked for, and what has become of each run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ganglion.engine import files
+from ganglion.engine.comparing import Comparison, Entry
+from ganglion.engine.documents import read_json, write_json
+from ganglion.engine.errors import ConfigError, StoreError
+from ganglion.engine.locks import FileLock
+from ganglion.engine.repository import COMPARISON
+
+FORMAT = 1
+RUNS = "runs"
+DISCARDED = ".discarded"
+TABLE, PICTURE, SAMPLES = PRODUCTS = ("table.md", "comparison.png", "samples.png")
+
+
+def task_name(entry: Entry, seed: int) -> str:
+    """The name of one run: also its tag."""
+    return f"{entry.label}-{seed}"
+
+
+class Record:
+    """The record of one comparison; whoever has it holds the comparison's lock."""
+
+    def __init__(self, comparison: Comparison, document: dict[str, Any]) -> None:
+        self.comparison = comparison
+        self.document = document
+        self.tasks: dict[str, dict[str, Any]] = document.setdefault("tasks", {})
+
+    @classmethod
+    @contextmanager
+    def locked(cls, comparison: Comparison) -> Iterator[Record]:
+        """The record, made or found. Raises StoreError where it is in use, ConfigError where it is of other runs."""
+        folder, fresh = comparison.directory, not comparison.directory.exists()
+        if not comparison.clean and (folder / COMPARISON).exists():
+            refuse_others(comparison, _read(folder / COMPARISON))
+        _refuse_strangers(folder)
+        files.make_folder(folder)
+        with FileLock.acquire(folder / "lock", f"comparison '{comparison.tag}'"):
+            files.sweep(folder)
+            try:
+                yield cls(comparison, _begin(comparison))
+            except BaseException:
+                if fresh and not (folder / COMPARISON).exists():
+                    files.discard(folder)
+                raise
+
+    def save(self) -> None:
+        """Write the record. Raises StoreError."""
+        write_json(self.comparison.directory / COMPARISON, self.document)
+
+    def of(self, entry: Entry, seed: int) -> dict[str, Any]:
+        """What is known of one run."""
+        return self.tasks.setdefault(task_name(entry, seed), {"entry": entry.label, "seed": seed, "status": "pending"})
+
+    def missing(self, entry: Entry, seed: int) -> list[Any]:
+        """The evaluations that a run has not had yet."""
+        done = self.of(entry, seed).get("evaluations", {})
+        return [judging for judging in self.comparison.judging if judging.name() not in done]
+
+    def is_done(self, entry: Entry, seed: int) -> bool:
+        """Whether nothing is left to do for a run."""
+        return self.of(entry, seed)["status"] == "finished" and not self.missing(entry, seed)
+
+    def figures(self, entry: Entry, seed: int) -> dict[str, float | None]:
+        """The figures of a run, by `metric.figure`, for the evaluations that are asked for now."""
+        done = self.of(entry, seed).get("evaluations", {})
+        return {
+            f"{metric}.{figure}": value
+            for judging in self.comparison.judging
+            for metric, values in done.get(judging.name(), {}).items()
+            for figure, value in values.items()
+        }
+
+
+def _begin(comparison: Comparison) -> dict[str, Any]:
+    """The record as it is when the lock is taken; with `clean`, and where there is none, a new one without runs."""
+    folder, document = comparison.directory, {}
+    if (folder / COMPARISON).exists() and not comparison.clean:
+        document = _read(folder / COMPARISON)
+        refuse_others(comparison, document)
+    else:  # in this order: a crash leaves no record of runs that are gone
+        for name in (*PRODUCTS, COMPARISON, DISCARDED):
+            files.discard(folder / name)
+        if (folder / RUNS).exists():
+            with files.explained("clean", folder / RUNS):
+                files.SYSTEM.rename(folder / RUNS, folder / DISCARDED)
+            files.discard(folder / DISCARDED)
+    asked = document.get("asked", {})
+    now = _asked(comparison)
+    entries = {**asked.get("entries", {}), **now["entries"]}
+    return {
+        "format": FORMAT,
+        "tag": comparison.tag,
+        "asked": {**now, "entries": entries},
+        "tasks": document.get("tasks", {}),
+    }
+
+
+def _asked(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "dataset": comparison.dataset,
+        "budget": str(comparison.budget),
+        "entries": {entry.label: entry.identity() for entry in comparison.entries},
+        "seeds": list(comparison.seeds),
+        "against": comparison.against,
+        "metrics": [judging.metric for judging in comparison.judging if judging.metric],
+        "evaluate": dict(comparison.evaluate),
+        "figures": [":".join(part for part in choice if part) for choice in comparison.figures],
+    }
+
+
+def refuse_others(comparison: Comparison, document: Mapping[str, Any]) -> None:
+    """A comparison goes on with the runs it began with; entries, seeds and metrics may be added. Raises ConfigError."""
+    asked, now = document.get("asked", {}), _asked(comparison)
+    pairs = [(name, asked.get(name), now[name]) for name in ("dataset", "budget")]
+    for label, new in now["entries"].items():
+        old = asked.get("entries", {}).get(label)
+        if old is not None:
+            pairs += [(f"entry {label}: {key}", old.get(key), new.get(key)) for key in {**new, **old}]
+    for what, before, value in pairs:
+        if before != value:
+            raise ConfigError(
+                f"comparison '{comparison.tag}' was started with {what}={_shown(before)}, not {_shown(value)}; "
+                "clean=true starts it anew, another tag leaves it alone"
+            )
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(value)
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """Nothing is put beside what is no comparison. Raises StoreError."""
+    strange = {name for name in files.names(folder) if not name.startswith(files.TEMPORARY)}
+    if not (folder / COMPARISON).exists() and not strange <= {"lock", RUNS, DISCARDED}:
+        raise StoreError(f"{folder} is no comparison; give another tag")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    document = read_json(path)
+    version = document.get("format")
+    if version != FORMAT or not isinstance(document.get("tasks"), dict) or not isinstance(document.get("asked"), dict):
+        raise StoreError(f"{path}: expected the record of a comparison in format {FORMAT}, got format {version!r}")
+    return document

@@ -1,0 +1,139 @@
+"""`compare`: runs all entries over all seeds, keeps what they came to, and sums it up."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ganglion.engine.comparepictures import draw_entries, draw_figures
+from ganglion.engine.comparepool import run_tasks
+from ganglion.engine.comparerecord import PICTURE, RUNS, SAMPLES, TABLE, Record, task_name
+from ganglion.engine.comparetable import Summary, markdown, summarise
+from ganglion.engine.comparing import Comparison, Entry, plan_comparison
+from ganglion.engine.files import make_folder, write_atomic
+from ganglion.engine.recording import now
+from ganglion.engine.registry import Registry
+from ganglion.engine.repository import Repository
+from ganglion.engine.settings import format_value
+from ganglion.engine.tables import format_duration, format_number
+
+
+class Compared(NamedTuple):
+    """What a call of `compare` gives; `signal` is what stopped it, 0 otherwise, and there is no summary then."""
+
+    tag: str
+    directory: Path
+    summary: Summary | None
+    tasks: Mapping[str, Mapping[str, Any]]
+    signal: int = 0
+
+
+def compare(
+    entries: str | Sequence[str],
+    dataset: str | None,
+    keys: Mapping[str, Any],
+    *,
+    plugins: Sequence[str] = (),
+    runs: Path | str | None = None,
+    notify: Callable[[str], None] | None = None,
+    command: str = "",
+) -> Compared:
+    """Carry out a comparison, or go on with it where it stopped.
+
+    Raises InputError before anything is written when something asked for is wrong. Runs that fail are in the summary.
+    """
+    notify = notify or (lambda sentence: print(sentence, file=sys.stderr))
+    registry = Registry().load(plugins)
+    texts = {key: format_value(value) for key, value in keys.items()}
+    comparison = plan_comparison(registry, entries, dataset, texts, runs, command)
+    with Record.locked(comparison) as record:
+        record.save()
+        make_folder(comparison.directory / RUNS)
+        number = _carry_out(comparison, record, notify)
+        if number:
+            return Compared(comparison.tag, comparison.directory, None, record.tasks, number)
+        summary = summarise(record)
+        _write(registry, record, summary, notify)
+        return Compared(comparison.tag, comparison.directory, summary, record.tasks)
+
+
+def _carry_out(comparison: Comparison, record: Record, notify: Callable[[str], None]) -> int:
+    """Start what is left to do; the signal that stopped it, or 0."""
+    left = {task_name(entry, seed): (entry, seed) for entry, seed in comparison.tasks()}
+    whole = len(left)
+    left = {name: pair for name, pair in left.items() if not record.is_done(*pair)}
+    tasks = [(name, _task(comparison, record, *pair)) for name, pair in left.items()]
+    notify(f"comparison '{comparison.tag}': {whole} runs, {len(left)} to do, {comparison.workers} at a time")
+    done, began = 0, time.monotonic()
+
+    def ended(name: str, result: dict[str, Any], seconds: float) -> None:
+        nonlocal done
+        done += result["status"] != "stopped"
+        _keep(record.of(*left[name]), result)
+        record.save()
+        rest = (time.monotonic() - began) / max(1, done) * (len(left) - done)
+        ahead = f", about {format_duration(rest, precise=False)} left" if rest and done else ""
+        notify(f"{name}: {_outcome(result, seconds)} ({whole - len(left) + done} of {whole}{ahead})")
+
+    number = run_tasks(tasks, comparison.workers, lambda name: notify(f"{name}: started"), ended) if tasks else 0
+    if number:
+        notify(f"stopped with {whole - len(left) + done} of {whole} runs done; the same command goes on")
+    return number
+
+
+def _task(comparison: Comparison, record: Record, entry: Entry, seed: int) -> dict[str, Any]:
+    """All that the process of one run needs."""
+    return {
+        "tag": task_name(entry, seed),
+        "runs": str((comparison.directory / RUNS).resolve()),
+        "others": str(Repository(comparison.directory.parent).root.resolve()),
+        "networks": list(entry.networks),
+        "dataset": entry.plan.request.dataset,
+        "strategy": entry.strategy,
+        "settings": dict(entry.settings),
+        "given": dict(entry.given),
+        "seed": seed,
+        "budget": comparison.budget._asdict(),
+        "threads": entry.plan.job.threads,
+        "device": comparison.device,
+        "plugins": entry.plan.code_files(),
+        "judging": [{**each._asdict(), "name": each.name()} for each in record.missing(entry, seed)],
+    }
+
+
+def _keep(task: dict[str, Any], result: Mapping[str, Any]) -> None:
+    """Take over what came of a run, beside evaluations that it had before."""
+    evaluations = {**task.get("evaluations", {}), **result.get("evaluations", {})}
+    for name in ("error", "traceback"):
+        task.pop(name, None)
+    task.update({key: value for key, value in result.items() if key != "evaluations"}, evaluations=evaluations)
+
+
+def _outcome(result: Mapping[str, Any], seconds: float) -> str:
+    if result["status"] == "failed":
+        return f"failed: {result['error']}"
+    if "seconds" not in result:
+        return str(result["status"])
+    rate = result["iteration"] / result["seconds"] if result["seconds"] else 0.0
+    return f"{result['status']} in {format_duration(seconds)}, {format_number(rate)} it/s"
+
+
+def _write(registry: Registry, record: Record, summary: Summary, notify: Callable[[str], None]) -> None:
+    """The table and the pictures. Raises StoreError."""
+    comparison, folder = record.comparison, record.comparison.directory
+    labels = ", ".join(entry.label for entry in comparison.entries)
+    facts = {
+        "command": f"`{comparison.command}`" if comparison.command else "",
+        "date": now(),
+        "data set": comparison.dataset,
+        "entries": f"{labels}; tests against {comparison.against}",
+        "budget": f"{comparison.budget}, seeds {', '.join(str(seed) for seed in comparison.seeds)}",
+    }
+    text = markdown(f"Comparison {comparison.tag}", {key: fact for key, fact in facts.items() if fact}, summary)
+    write_atomic(folder / TABLE, text.encode("utf-8"))
+    draw_figures(summary.figures, folder / PICTURE)
+    for sentence in draw_entries(registry, record, folder / SAMPLES):
+        notify(sentence)
