@@ -18,7 +18,9 @@ class GridSettings(PointSettings):
     side: int = setting(5, "Gaussians along each side", ge=1)
     step: float = setting(2.0, "distance of neighbours, before scaling", gt=0)
     std: float = setting(0.05, "standard deviation of each, before scaling", gt=0)
-    scale: float = setting(1.0, "all coordinates are divided by this; 2.828 gives about unit variance", gt=0)
+    scale: float = setting(
+        1.0, "all coordinates are divided by this; 2.828 gives about unit variance, and WGAN-GP's grid", gt=0
+    )
 
 
 class Grid(PointSet):

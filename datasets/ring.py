@@ -16,8 +16,11 @@ class RingSettings(PointSettings):
     """Settings of Ring."""
 
     modes: int = setting(8, "number of Gaussians", ge=1)
-    radius: float = setting(1.0, "radius of the circle on which they stand", gt=0)
-    std: float = setting(0.01, "standard deviation of each", gt=0)
+    radius: float = setting(1.0, "radius of the circle on which they stand, before scaling", gt=0)
+    std: float = setting(0.01, "standard deviation of each, before scaling", gt=0)
+    scale: float = setting(
+        1.0, "all coordinates are divided by this; radius=2 std=0.02 scale=1.414 is WGAN-GP's ring", gt=0
+    )
 
 
 class Ring(PointSet):
@@ -33,17 +36,21 @@ class Ring(PointSet):
     name = "Ring"
 
     def means(self) -> Tensor:
-        """The Gaussians' means (modes, 2)."""
-        return ring_means(self.settings.modes, self.settings.radius)
+        """The Gaussians' means (modes, 2), as scaled."""
+        return ring_means(self.settings.modes, self.settings.radius).div(self.settings.scale)
+
+    def std(self) -> float:
+        """The standard deviation of each Gaussian, as scaled."""
+        return float(self.settings.std / self.settings.scale)
 
     def draw(self, count: int, generator: torch.Generator) -> Points:
-        return mixture_points(self.means(), self.settings.std, count, generator)
+        return mixture_points(self.means(), self.std(), count, generator)
 
     def mode_names(self) -> tuple[str, ...]:
         return tuple(f"{360 * mode / self.settings.modes:.4g} degrees" for mode in range(self.settings.modes))
 
     def assess(self, samples: Tensor) -> Mapping[str, float]:
-        return mode_figures(samples, self.means(), self.settings.std)
+        return mode_figures(samples, self.means(), self.std())
 
 
 @hookimpl

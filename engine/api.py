@@ -22,13 +22,14 @@ from ganglion.engine.contracts import (
     NoSettings,
     Objective,
     Penalty,
+    PenaltySettings,
     Port,
     RoleShape,
     Sampling,
     Splits,
     Trace,
 )
-from ganglion.engine.data import Subset, TensorDataset
+from ganglion.engine.data import Subset, TensorDataset, one_hot
 from ganglion.engine.errors import (
     ConfigError,
     DataError,
@@ -43,6 +44,7 @@ from ganglion.engine.errors import (
 )
 from ganglion.engine.hookspecs import hookimpl
 from ganglion.engine.launch import Learnt, learn
+from ganglion.engine.processors import equal_parts, update_together
 from ganglion.engine.settings import Settings, describe, parse_value, setting
 from ganglion.engine.streams import RandomStream, stream_seed
 from ganglion.engine.validation import mean_figures
@@ -76,6 +78,7 @@ __all__ = [
     "NoSettings",
     "Objective",
     "Penalty",
+    "PenaltySettings",
     "PluginError",
     "Port",
     "RandomStream",
@@ -89,11 +92,14 @@ __all__ = [
     "TensorDataset",
     "Trace",
     "describe",
+    "equal_parts",
     "hookimpl",
     "learn",
     "mean_figures",
+    "one_hot",
     "parse_value",
     "setting",
     "stream_seed",
     "suggestion",
+    "update_together",
 ]

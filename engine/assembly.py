@@ -25,11 +25,12 @@ from ganglion.engine.contracts import (
 )
 from ganglion.engine.device import find_device
 from ganglion.engine.errors import ConfigError, EngineError, NetworkError, PluginError, fold, nearest, suggestion
-from ganglion.engine.job import JobRequest, JobSettings
+from ganglion.engine.job import JobRequest, JobSettings, RoleSettings
 from ganglion.engine.memory import enough_memory, is_out_of_memory
 from ganglion.engine.processors import ProcessorChain, is_wanted, order_links
 from ganglion.engine.registry import Registered, Registry
-from ganglion.engine.resolution import Plan, Resolver, RolePlan
+from ganglion.engine.resolution import Plan, Resolver, RolePlan, grouped_parts
+from ganglion.engine.roleoptions import apply_role_options
 from ganglion.engine.samplers import BatchSampler
 from ganglion.engine.session import Session, set_training
 from ganglion.engine.streams import Streams, stream_seed, undisturbed
@@ -55,7 +56,7 @@ def assemble(
     """
     plan = resolve_job(registry, request)
     torch_threads(plan.job)
-    devices = {role: find_device(entry.device, f"{role}.device") for role, entry in plan.roles.items()}
+    devices = {role: find_device(entry.options.device, f"{role}.device") for role, entry in plan.roles.items()}
     factory, adapted = load_data(plan, data(plan.job.seed))
     request = _epochs_to_iterations(plan, request, len(adapted.train))
     plan = Resolver(registry, request, adapted.spec).plan()
@@ -65,7 +66,9 @@ def assemble(
     home = devices[strategy_class.data_role or strategy_class.roles[-1]]
     streams = Streams(plan.job.seed, home)
     networks = {
-        role: build_network(role, entry.network, entry.network_settings, entry.overrides, shapes[role], spec, streams)
+        role: build_network(
+            role, entry.network, entry.network_settings, entry.overrides, shapes[role], spec, streams, entry.options
+        )
         for role, entry in plan.roles.items()
     }
     check_networks(networks, shapes, plan)
@@ -77,7 +80,7 @@ def assemble(
     streams.install("network")
     chains = _chains(plan, networks)
     sampler = _sampler(plan, scaled, streams, home)
-    strategy = strategy_class()
+    strategy, told = strategy_class(), list[str]()
     context = LearningContext(
         settings=plan.strategy_settings,
         spec=scaled.spec,
@@ -86,7 +89,9 @@ def assemble(
         random=streams,
         sampler=sampler,
         processors=chains,
-        parts={field: entry.thing(settings) for field, (entry, settings) in plan.parts.items()},
+        parts=grouped_parts({place: entry.thing(settings) for place, (entry, settings) in plan.parts.items()}),
+        horizon=decay_horizon(plan.job),
+        notify=told.append,
     )
     set_training(networks, True)
     strategy.bind(context)
@@ -103,7 +108,7 @@ def assemble(
         spec.value_range,
         scaled,
         factory,
-        notices=(*plan.notices, *adapted.notices, *taken, *notices),
+        notices=(*plan.notices, *adapted.notices, *taken, *notices, *told),
     )
 
 
@@ -146,8 +151,9 @@ def build_network(
     shape: RoleShape,
     spec: DataSpec,
     streams: Streams,
+    options: RoleSettings,
 ) -> nn.Module:
-    """One role's network, initialised from the stream `init.<role>`. Raises NetworkError."""
+    """One role's network as its settings ask, initialised from the stream `init.<role>`. Raises NetworkError."""
     context = NetworkContext(role, shape.input, shape.output, spec, settings, overrides)
     where = f"network {entry.name} as {role}"
     with undisturbed():
@@ -162,8 +168,9 @@ def build_network(
             if is_out_of_memory(error):
                 raise
             raise NetworkError(f"{where}: it could not be built: {error}") from error
-    if not isinstance(network, nn.Module):
-        raise NetworkError(f"{where}: the factory gave a {type(network).__name__}, not a torch.nn.Module")
+        if not isinstance(network, nn.Module):
+            raise NetworkError(f"{where}: the factory gave a {type(network).__name__}, not a torch.nn.Module")
+        apply_role_options(network, options, where)
     return as_logits(network, where) if shape.output.kind == "score" else network
 
 
@@ -265,7 +272,7 @@ def _scale(data: AdaptedSplits, made: Range | None, spec: DataSpec) -> tuple[Ada
 
 def _chains(plan: Plan, networks: Mapping[str, nn.Module]) -> dict[str, ProcessorChain]:
     fixed = _fixed(plan.job.fixed, networks)
-    horizon = plan.job.decay_iterations or max(0, plan.job.iterations)
+    horizon = decay_horizon(plan.job)
     chains = {}
     for role, network in networks.items():
         entry = plan.roles[role]
@@ -291,6 +298,11 @@ def _chains(plan: Plan, networks: Mapping[str, nn.Module]) -> dict[str, Processo
         rate = getattr(entry.method_settings, "learning_rate", 1.0)
         chains[role] = ProcessorChain(role, network, parameters, method, links, entry.chain, rate, horizon)
     return chains
+
+
+def decay_horizon(job: JobSettings) -> int:
+    """The iterations over which whatever falls reaches its end; 0 in a run without end."""
+    return job.decay_iterations or max(0, job.iterations)
 
 
 def _takes_part(link: Registered, settings: Any, entry: RolePlan) -> bool:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ganglion.engine.errors import ConfigError, fold, suggestion
+from ganglion.engine.errors import ConfigError, RunError, fold, suggestion
 from ganglion.engine.job import JobSettings, RoleSettings, named_job, parse_tokens, read_job
 from ganglion.engine.registry import Registry, about
 from ganglion.engine.settings import SettingInfo, Settings, describe, format_value, parse_value, setting
 from ganglion.engine.tables import clean_text, print_json, print_pairs, print_table
 
-NOT_REGISTERED = ("job", "role", "data", "chain")
+NOT_REGISTERED = ("job", "role", "data", "chain", "compare")
 
 
 def say(sentence: str) -> None:
@@ -156,6 +156,7 @@ def _show_precedence(as_json: bool) -> None:
 
 def _unregistered(kind: str) -> tuple[str, list[type[Settings]]]:
     from ganglion.engine.adapters import AdapterSettings
+    from ganglion.engine.comparing import CompareSettings
     from ganglion.engine.processors import ChainSettings
 
     known: dict[str, tuple[str, list[type[Settings]]]] = {
@@ -163,6 +164,7 @@ def _unregistered(kind: str) -> tuple[str, list[type[Settings]]]:
         "role": ("The keys that every role has; ROLE.key=value is for one role.", [RoleSettings]),
         "data": ("Which rows, and what is done to them, in the published order.", [AdapterSettings]),
         "chain": ("How a role's gradients become updates; see also 'ganglion list processor'.", [ChainSettings]),
+        "compare": ("The keys of 'ganglion compare', on the command line and in a suite.", [CompareSettings]),
     }
     return known[kind]
 
@@ -235,6 +237,11 @@ class SampleSettings(Settings):
     count: int = setting(64, "how many samples", ge=1, le=1_000_000)
     out: str | None = setting(None, "file: .png, .npz or .csv; none: samples.png in the run's directory")
     seed: int = setting(0, "seed of the noise", ge=0)
+    classes: str | None = setting(
+        None,
+        "classes to make, by name or number from 0, in turn: 7, or 1,4,7; none: all of them in turn",
+        also=("class", "label", "labels"),
+    )
     checkpoint: str = setting("latest", "latest, best, or an iteration")
     device: str = setting("cpu", "where the samples are made")
 
@@ -243,13 +250,14 @@ def sample(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_js
     """The command `sample`."""
     from dataclasses import replace
 
-    from ganglion.engine.opening import draw_samples
+    from ganglion.engine.opening import draw_samples, named_classes
     from ganglion.engine.pictures import save_samples
 
     tag, keys = _tag_and_keys(words)
     settings = _own_settings(SampleSettings, keys, "ganglion sample")
     opened = _open(tag, settings.checkpoint, settings.device, plugins, runs)
-    samples = draw_samples(opened, settings.count, settings.seed)
+    classes = named_classes(opened, settings.classes) if settings.classes is not None else ()
+    samples = draw_samples(opened, settings.count, settings.seed, classes)
     path = Path(settings.out) if settings.out else opened.run.directory / "samples.png"
     save_samples(samples, replace(opened.spec, value_range=opened.data_range), path)
     if as_json:
@@ -342,6 +350,44 @@ def which_checkpoint(text: str) -> str | int:
     return number
 
 
+# --- comparisons --------------------------------------------------------------------------------------------------
+
+
+def compare(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_json: bool) -> None:
+    """The command `compare`: exits 1 when a run failed, 130 or 143 when stopped by a signal."""
+    import shlex
+
+    from ganglion.engine.comparetable import remarks, tables
+    from ganglion.engine.comparison import compare as carry_out
+
+    names, tokens = _split_words(words)
+    if not 1 <= len(names) <= 2:
+        expected = "entries and a data set" if not names else "key=value after the data set"
+        where = f"'{names[2]}': " if names else ""
+        raise ConfigError(f"{where}expected {expected}, e.g. 'ganglion compare GAN,NSGAN Ring seeds=10'")
+    typed = shlex.join(["ganglion", "compare", *(f"--plugin={file}" for file in plugins), *words])
+    entries, dataset = (*names, None)[:2]
+    found = carry_out(
+        str(entries), dataset, parse_tokens(tokens), plugins=plugins, runs=runs, notify=say, command=typed
+    )
+    if found.summary is None:
+        sys.exit(128 + found.signal)
+    if as_json:
+        print_json(
+            {"tag": found.tag, "directory": str(found.directory), **found.summary._asdict(), "runs": found.tasks}
+        )
+    else:
+        for table in tables(found.summary):
+            print_table(table.columns, table.rows, title=table.title)
+            print()
+        for sentence in remarks(found.summary):
+            say(sentence)
+        say(f"table and pictures: {found.directory}")
+    if found.summary.failed:
+        count = len(found.summary.failed)
+        raise RunError(f"{count} of {len(found.summary.seeds) * len(found.summary.speeds)} runs failed")
+
+
 # --- this installation --------------------------------------------------------------------------------------------
 
 
@@ -375,6 +421,7 @@ def doctor(runs: str | None, as_json: bool) -> None:
 
 
 __all__ = [
+    "compare",
     "doctor",
     "evaluate",
     "job_folders",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ganglion.engine.errors import DataError
-from ganglion.engine.settings import Settings
+from ganglion.engine.settings import Settings, setting
 
 if TYPE_CHECKING:
     from ganglion.engine.processors import ProcessorChain
@@ -243,6 +244,8 @@ class LearningContext:
     sampler: BatchSampler | None = None
     processors: Mapping[str, ProcessorChain] = field(default_factory=dict)
     parts: Mapping[str, Any] = field(default_factory=dict)
+    horizon: int = 0  # iterations over which whatever falls reaches its end (`decayIterations`); 0: never
+    notify: Callable[[str], None] = lambda sentence: None  # tells the user something in one sentence, in `setup`
 
 
 class LearningStrategy(ABC):
@@ -250,7 +253,8 @@ class LearningStrategy(ABC):
 
     `roles` names the networks in command-line order; `preset` holds published defaults in command-line form;
     `parts` maps a settings field that names a component to its kind (`{"criterion": "criterion"}`): the engine builds
-    it with its own settings into `context.parts`. `narrowed` maps a key to the one role it means when it has no prefix.
+    it with its own settings into `context.parts`; a field that lists several names becomes a tuple there.
+    `narrowed` maps a key to the one role it means when it has no prefix.
     Tensors, plain numbers, strings, and objects with a `state_dict`,
     that are attributes of the strategy are its state: saved and restored by the engine.
     """
@@ -261,6 +265,7 @@ class LearningStrategy(ABC):
     parts: ClassVar[Mapping[str, str]] = {}
     narrowed: ClassVar[Mapping[str, str]] = {}
     data_role: ClassVar[str | None] = None  # on whose device batches arrive; None: the last role's
+    learnt_role: ClassVar[str | None] = None  # whose weights initTag gives where that run has one network of any role
     context: LearningContext
 
     @classmethod
@@ -295,6 +300,10 @@ class LearningStrategy(ABC):
     def generate(self, noise: Tensor) -> Tensor:
         """Samples (count, *spec.shape), made from `noise` in evaluation mode."""
         raise NotImplementedError
+
+    def requested(self, noise: Tensor) -> Tensor | None:
+        """The classes (count,) that `generate(noise)` is asked for; None for a strategy that takes none."""
+        return None
 
     @classmethod
     def generates(cls) -> bool:
@@ -342,25 +351,52 @@ class Objective(ABC):
         self.settings: Any = settings if settings is not None else self.Settings()
 
     @abstractmethod
-    def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """The real half and the fake half of the discriminator's loss, each 0-d."""
+    def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The real half and the fake half of the discriminator's loss, each 0-d; None for a loss without halves."""
 
     @abstractmethod
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         """The generator's loss, 0-d."""
 
 
+class PenaltySettings(Settings):
+    """Settings that every penalty has."""
+
+    weight: float = setting(1.0, "multiplies the term", also=("penaltyWeight",), ge=0, lt=math.inf)
+    final_weight: float | None = setting(
+        None, "the weight at decayIterations, reached along half a cosine; none: it stays", ge=0, lt=math.inf
+    )
+    every: int = setting(
+        1, "lazy: the term counts in every n-th discriminator update, n times as much", unit="updates", ge=1
+    )
+
+
 class Penalty(ABC):
     """A term added to the discriminator's loss."""
 
-    Settings: ClassVar[type[Settings]] = NoSettings
+    Settings: ClassVar[type[PenaltySettings]] = PenaltySettings
 
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()
 
+    def draw(self, stream: RandomStream, rows: Tensor) -> Tensor | None:
+        """The random numbers that `penalty` needs for `rows`, drawn outside of the loss; None: it needs none."""
+        return None
+
     @abstractmethod
-    def penalty(self, scores: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
-        """The weighted penalty, 0-d; `scores` maps samples to raw scores, `mix` is uniform in [0, 1), (batch,)."""
+    def penalty(self, scores: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, drawn: Tensor | None) -> Tensor:
+        """The term before its weight, 0-d; `scores` maps samples to raw scores, `drawn` comes from `draw`."""
+
+    def factor(self, update: int, done: float) -> float:
+        """What multiplies the term in the discriminator's update number `update` (0-based); 0: it is not due.
+
+        `done` is the share of `decayIterations` that is over.
+        """
+        if update % self.settings.every:
+            return 0.0
+        start, end = self.settings.weight, self.settings.final_weight
+        weight = start if end is None else end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+        return float(weight * self.settings.every)
 
 
 class GradientProcessor(ABC):
@@ -409,9 +445,9 @@ class Method(GradientProcessor):
 class EvaluationContext:
     """What a metric may use of a run.
 
-    `spec` is the data's as the networks see them, `data_range` is their own value range;
-    `splits` reads the data set (in the networks' scale), `factory` gives the data set itself, `samples(count)` draws in
-    the data's own scale, `run(tag)` opens another run, a classifier that judges, for example. Each may raise DataError.
+    `spec` is the data's as the networks see them; `splits` reads the data set (in the networks' scale), `factory` gives
+    the data set itself, `samples(count)` draws in the data's own scale (`labelled(count)` with the classes asked for),
+    `run(tag)` opens another run, a classifier that judges, for example. Each may raise DataError or ConfigError.
     """
 
     strategy: LearningStrategy
@@ -422,6 +458,7 @@ class EvaluationContext:
     splits: Callable[[], Splits]
     factory: Callable[[], DatasetFactory]
     samples: Callable[[int], Tensor]
+    labelled: Callable[[int], tuple[Tensor, Tensor]]
     run: Callable[[str], EvaluationContext]
 
     def unseen(self) -> Dataset:

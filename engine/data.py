@@ -13,6 +13,12 @@ from ganglion.engine.contracts import Batch, Dataset, DataSpec, Range
 from ganglion.engine.errors import DataError
 
 
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """One row per label, (count, classes) float: 1 at the label's place. torch's own reads its argument on the host."""
+    rows = torch.zeros(len(labels), classes, device=labels.device)
+    return rows.scatter_(1, labels.long()[:, None], 1.0)
+
+
 class TensorDataset(Dataset):
     """Rows held as tensors. `input` may be uint8: it is stored as it is, and read as float `input * scale + shift`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ganglion.engine.adapters import AdapterSettings, scale_splits
@@ -14,7 +15,7 @@ from ganglion.engine.documents import write_json
 from ganglion.engine.errors import ConfigError, PluginError
 from ganglion.engine.folders import data_context
 from ganglion.engine.job import naming_plugins, refuse_code, request
-from ganglion.engine.opening import Opened, draw_samples, open_run
+from ganglion.engine.opening import Opened, draw_labelled, draw_samples, open_run
 from ganglion.engine.registry import Registered, Registry
 from ganglion.engine.repository import Repository, Run
 from ganglion.engine.resolution import Resolver, settings_of
@@ -31,14 +32,18 @@ def evaluate_run(
     seed: int,
     keys: Mapping[str, str],
     notify: Callable[[str], None],
+    others: Path | None = None,
 ) -> list[Evaluation]:
-    """Judge a run by one metric, or every one that fits, and keep the result in its directory. Raises EngineError."""
+    """Judge a run by one metric, or every one that fits, and keep the result in its directory. Raises EngineError.
+
+    `others` is the folder of further runs that a metric may name; None: the folder that the run itself is in.
+    """
     opened = open_run(registry, run, checkpoint, device)
     for notice in opened.notices:
         notify(notice)
     chosen = [registry.get("metric", metric)] if metric else registry.all("metric")
     data_keys = _check_keys(registry, opened, chosen, keys)
-    context = evaluation_context(registry, opened, seed, data_keys, notify)
+    context = evaluation_context(registry, opened, seed, data_keys, notify, others)
     fitting = [entry for entry in chosen if metric is not None or _fits(entry, keys, context)]
     if not fitting:
         raise ConfigError(
@@ -118,7 +123,12 @@ def _fits(entry: Registered, keys: Mapping[str, str], context: EvaluationContext
 
 
 def evaluation_context(
-    registry: Registry, opened: Opened, seed: int, keys: Mapping[str, Any], notify: Callable[[str], None]
+    registry: Registry,
+    opened: Opened,
+    seed: int,
+    keys: Mapping[str, Any],
+    notify: Callable[[str], None],
+    others: Path | None = None,
 ) -> EvaluationContext:
     """What metrics may use of an opened run; the data set is read when first asked for."""
 
@@ -134,7 +144,7 @@ def evaluation_context(
         return factory, Splits(adapted.plain, adapted.validation, adapted.test)
 
     def other(tag: str) -> EvaluationContext:
-        run = Repository(opened.run.directory.parent).find(tag)
+        run = Repository(others or opened.run.directory.parent).find(tag)
         return evaluation_context(registry, open_run(registry, run, "latest", str(opened.device)), seed, {}, notify)
 
     return EvaluationContext(
@@ -146,5 +156,6 @@ def evaluation_context(
         splits=lambda: data()[1],
         factory=lambda: data()[0],
         samples=lambda count: draw_samples(opened, count, seed),
+        labelled=lambda count: draw_labelled(opened, count, seed),
         run=other,
     )

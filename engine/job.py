@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -32,6 +33,9 @@ class JobSettings(Settings):
     )
     epochs: float | None = setting(
         None, "another way to give iterations: passes over the training rows", unit="epochs", gt=0
+    )
+    seconds: float | None = setting(
+        None, "stop after so many seconds of learning, all starts together", unit="seconds", gt=0
     )
     batch_size: int = setting(64, "rows per batch", unit="rows", ge=1)
     sampling: str = setting("UNIFORM", "which rows come next ('ganglion list sampling')")
@@ -81,6 +85,18 @@ class RoleSettings(Settings):
     """The keys that every role has."""
 
     device: str = setting("auto", "where the role's network lives: auto, cpu, cuda, cuda:1, mps")
+    spectral_norm: bool = setting(
+        False, "every Linear and convolutional weight is divided by its largest singular value (arXiv:1802.05957)"
+    )
+    init: Literal["normal", "xavier", "he", "orthogonal"] | None = setting(
+        None, "initial weights of Linear and convolutional layers, biases 0; none: as the network makes them"
+    )
+    init_gain: float | None = setting(
+        None, "normal: the standard deviation (none: 0.02); otherwise a factor (none: 1)", gt=0, lt=math.inf
+    )
+
+    def without_effect(self) -> Mapping[str, str]:
+        return {} if self.init else {"init_gain": "it has no effect without init"}
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class Learner:
         self._began = 0.0
         self._traced = (0, 0.0)
         self._stored_at = 0.0
+        self._over = False  # whether all seconds that the job may learn are used
 
     # --- state
 
@@ -98,36 +99,36 @@ class Learner:
             self.make_pictures()
         with self._signals():
             reason = self._iterate()
-        done = self.limit is not None and self.iteration >= self.limit
-        number = 0 if done else self._signal  # a signal during the last iteration stops nothing
+        number = 0 if self._is_last() else self._signal  # a signal during the last iteration stops nothing
         status = "stopped" if number else "finished"
         return Outcome(self.iteration, self._seconds(), status, reason, self.values, number)
 
     def _iterate(self) -> str:
         process = self.session.strategy.process_iteration
         chains = tuple(self.session.chains.values())
-        pause = self.job.store_seconds or math.inf
-        event = self._next_event()
+        event, alarm = self._next_event(), self._alarm()
         while self.limit is None or self.iteration < self.limit:
             for chain in chains:
                 chain.begin(self.iteration)
             progress = process(self.iteration)
             self.iteration += 1
-            if self.iteration >= event or self._signal or time.monotonic() - self._stored_at > pause:
+            if self.iteration >= event or self._signal or time.monotonic() > alarm:
                 reason = self._attend(progress, self.iteration >= event)
                 if reason is not None:
                     return reason
-                event = self._next_event()
+                event, alarm = self._next_event(), self._alarm()
         return "all iterations done"
 
     def _attend(self, progress: LearnProgress, due: bool) -> str | None:
         """Whatever is due after this iteration; the reason to stop, if there is one."""
         try:
-            reason = self._due(progress) if due else None
-            if self._signal:
+            self._over = self.job.seconds is not None and self._seconds() >= self.job.seconds
+            reason = self._due(progress) if due or self._over else None
+            if self._over:
+                reason = reason or f"its {self.job.seconds:g} seconds are over"
+            elif self._signal:
                 reason = f"stopped by {signal.Signals(self._signal).name}"
-            last = self.limit is not None and self.iteration >= self.limit
-            if reason or last or self._store_due():
+            if reason or self._is_last() or self._store_due():
                 self.store_now()
             return reason
         except DivergedError as error:
@@ -135,8 +136,7 @@ class Learner:
             return None
 
     def _due(self, progress: LearnProgress) -> str | None:
-        number, job, reason = self.iteration, self.job, None
-        last = self.limit is not None and number >= self.limit
+        number, job, reason, last = self.iteration, self.job, None, self._is_last()
         if last or number % job.trace_interval == 0:
             reason = self._trace(progress)
         if self.validates and (last or number % job.validation_interval == 0):
@@ -151,6 +151,17 @@ class Learner:
             intervals.append(self.job.validation_interval)
         following = [(self.iteration // interval + 1) * interval for interval in intervals if interval]
         return min(following if self.limit is None else [*following, self.limit])
+
+    def _is_last(self) -> bool:
+        """Whether nothing comes after this iteration: all are done, or the time is over."""
+        return self._over or (self.limit is not None and self.iteration >= self.limit)
+
+    def _alarm(self) -> float:
+        """When the clock next asks for something: the next timed checkpoint, or the end of the time to learn."""
+        ends = [self._stored_at + (self.job.store_seconds or math.inf)]
+        if self.job.seconds is not None:
+            ends.append(self._began + self.job.seconds - self.seconds)
+        return min(ends)
 
     def _store_due(self) -> bool:
         interval = self.job.store_interval

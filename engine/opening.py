@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from ganglion.engine.assembly import build_network
 from ganglion.engine.contracts import DataSpec, LearningContext, LearningStrategy, Range
 from ganglion.engine.device import find_device
-from ganglion.engine.errors import ConfigError, NetworkError, PluginError
-from ganglion.engine.job import naming_plugins, refuse_code
+from ganglion.engine.errors import ConfigError, NetworkError, PluginError, fold, suggestion
+from ganglion.engine.job import RoleSettings, naming_plugins, refuse_code
 from ganglion.engine.memory import enough_memory
 from ganglion.engine.registry import Registered, Registry
 from ganglion.engine.repository import Run
-from ganglion.engine.resolution import layer_arguments, settings_of, strategy_class
+from ganglion.engine.resolution import grouped_parts, layer_arguments, part_names, settings_of, strategy_class
 from ganglion.engine.session import make_samples, set_training
 from ganglion.engine.settings import Level, Owner, resolve
 from ganglion.engine.streams import RandomStream, Streams
@@ -60,8 +60,11 @@ def _open(registry: Registry, run: Run, job: Mapping[str, Any], which: str | int
     networks: dict[str, nn.Module] = {}
     for role, name in zip(chosen.roles, names, strict=True):
         network = registry.get("network", str(run.directory / "networks" / f"{role}.yaml") if role in kept else name)
-        own = resolve([_network_owner(role, network)], levels, chosen.roles)
-        built = build_network(role, network, own.settings[0], own.layer_arguments[0], shapes[role], spec, streams)
+        options = Owner(f"the {role}", RoleSettings, role=role, prefix="role")
+        own = resolve([_network_owner(role, network), options], levels, chosen.roles)
+        built = build_network(
+            role, network, own.settings[0], own.layer_arguments[0], shapes[role], spec, streams, own.settings[1]
+        )
         networks[role] = _loaded(built, checkpoint.averaged.get(role) or checkpoint.networks[role], run, role).to(place)
     set_training(networks, False)
     strategy = chosen()
@@ -79,14 +82,12 @@ def _parts(
 ) -> dict[str, Any]:
     """The components that the strategy's settings name, without those whose plugin is gone."""
     parts = {}
-    for field, kind in chosen.parts.items():
-        name = getattr(settings, field)
+    for place, (kind, name) in part_names(chosen, settings).items():
         with contextlib.suppress(ConfigError, PluginError):
-            entry = registry.get(kind, name) if name is not None else None
-            if entry is not None:
-                owner = Owner(f"{kind} {entry.name}", settings_of(entry.thing), prefix=entry.name)
-                parts[field] = entry.thing(resolve([owner], levels, chosen.roles).settings[0])
-    return parts
+            entry = registry.get(kind, name)
+            owner = Owner(f"{kind} {entry.name}", settings_of(entry.thing), prefix=entry.name)
+            parts[place] = entry.thing(resolve([owner], levels, chosen.roles).settings[0])
+    return grouped_parts(parts)
 
 
 def _network_owner(role: str, network: Registered) -> Owner:
@@ -103,12 +104,74 @@ def _loaded(network: nn.Module, weights: Mapping[str, Tensor], run: Run, role: s
 
 
 @enough_memory(ConfigError, "a smaller count")
-def draw_samples(opened: Opened, count: int, seed: int) -> Tensor:
-    """`count` samples (count, *shape) in the data's own scale, on the CPU. Raises ConfigError where none are made."""
+def draw_samples(opened: Opened, count: int, seed: int, classes: Sequence[int] = ()) -> Tensor:
+    """`count` samples (count, *shape) in the data's own scale, on the CPU. Raises ConfigError where none are made.
+
+    `classes` are asked for in turn; without any, the strategy chooses.
+    """
+    return _drawn(opened, count, seed, classes)[0]
+
+
+def draw_labelled(opened: Opened, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Samples as `draw_samples` gives them, and the classes asked for (count,). Raises ConfigError where none are."""
+    samples, classes = _drawn(opened, count, seed)
+    if classes is None:
+        raise ConfigError(f"run '{opened.run.tag}': strategy {type(opened.strategy).__name__} takes no classes")
+    return samples, classes
+
+
+def _drawn(opened: Opened, count: int, seed: int, wanted: Sequence[int] = ()) -> tuple[Tensor, Tensor | None]:
     stream = RandomStream(seed, "sample", opened.device)
     with torch.no_grad():
-        noise = opened.strategy.noise(count, stream)
+        noise = _asking(opened, count, stream, wanted) if wanted else opened.strategy.noise(count, stream)
         if noise is None:
             name = type(opened.strategy).__name__
             raise ConfigError(f"run '{opened.run.tag}': strategy {name} makes no samples")
-        return unscale(make_samples(opened.strategy, noise), opened.spec.value_range, opened.data_range)
+        samples = unscale(make_samples(opened.strategy, noise), opened.spec.value_range, opened.data_range)
+        classes = opened.strategy.requested(noise)
+        return samples, None if classes is None else classes.cpu()
+
+
+def _asking(opened: Opened, count: int, stream: RandomStream, wanted: Sequence[int]) -> Tensor | None:
+    """Noise that asks for the classes `wanted` in turn, picked from what the strategy draws by itself."""
+    strategy = opened.strategy
+    order = torch.tensor(wanted).repeat(-(-count // len(wanted)))[:count]
+    found: dict[int, Tensor] = {}
+    missing = torch.bincount(order)
+    while bool(missing.any()):
+        noise = strategy.noise(max(count, 8 * len(opened.spec.classes)), stream)
+        asked = None if noise is None else strategy.requested(noise)
+        if noise is None or asked is None:
+            return noise
+        for each in missing.nonzero().flatten().tolist():
+            rows = noise[asked == each][: int(missing[each])]
+            if not len(rows):
+                raise ConfigError(f"strategy {type(strategy).__name__} never asks for class {each}")
+            found[each] = torch.cat((found[each], rows)) if each in found else rows
+            missing[each] -= len(rows)
+    first = next(iter(found.values()))
+    chosen = first.new_empty(count, *first.shape[1:])
+    for each, rows in found.items():
+        chosen[(order == each).to(chosen.device)] = rows
+    return chosen
+
+
+def named_classes(opened: Opened, text: str) -> tuple[int, ...]:
+    """The classes that a text names, by name or number, separated by commas. Raises ConfigError."""
+    run, strategy, known = opened.run.tag, type(opened.strategy), opened.spec.classes
+    if strategy.requested is LearningStrategy.requested:
+        raise ConfigError(f"class={text}: run '{run}' was learnt by {strategy.__name__}, which takes no classes")
+    parts = [text] if text in known else [part.strip() for part in text.strip("[]").split(",")]
+    return tuple(_class_of(part, known, f"class={text}: run '{run}' knows no class '{part}'") for part in parts)
+
+
+def _class_of(name: str, known: Sequence[str], refusal: str) -> int:
+    """A name as it is written, a number from 0, or a name in another spelling."""
+    if name in known:
+        return known.index(name)
+    if name.isascii() and name.isdecimal() and int(name) < len(known):
+        return int(name)
+    alike = [number for number, other in enumerate(known) if fold(other) == fold(name)]
+    if len(alike) == 1:
+        return alike[0]
+    raise ConfigError(f"{refusal}{suggestion(name, known)}")

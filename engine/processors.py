@@ -134,7 +134,6 @@ class ProcessorChain:
         self._factor = 1.0
         self._start_rate = learning_rate
         self._decay = decay_of(role, settings, method, learning_rate, decay_iterations)
-        self._parts = settings.accumulate
         self._before = [link.before for link in self.links if _overrides(type(link), "before")]
         self._after = [link.after for link in self.links if _overrides(type(link), "after")]
         self.begin(0)
@@ -149,19 +148,10 @@ class ProcessorChain:
         """Update the parameters by the gradient of `loss_of(*inputs)`, and return its loss, detached.
 
         Only these parameters get a gradient, so nothing is computed for other networks' weights. `inputs` (tensors,
-        Batches, None) share their first dimension: with `accumulate` the loss is that of equal parts, averaged.
+        Batches, tuples of them, None) share their first dimension: with `accumulate` the loss is that of equal parts,
+        averaged.
         """
-        self.zero()
-        if self._parts > 1:
-            loss = self._accumulate(loss_of, inputs)
-        else:
-            given = loss_of(*inputs)
-            loss = given if isinstance(given, Loss) else Loss(given)
-            self._differentiate(loss.total)
-        self._apply()
-        self.zero()
-        terms = {name: term.detach() for name, term in loss.terms.items()} if loss.terms else {}
-        return Loss(loss.total.detach(), terms)
+        return update_together((self,), loss_of, *inputs)
 
     def zero(self) -> None:
         """Drop all gradients."""
@@ -171,9 +161,10 @@ class ProcessorChain:
     def step(self, iteration: int) -> None:
         """Update from gradients that the strategy has put into `parameter.grad` itself."""
         self.begin(iteration)
-        self._apply()
+        self.apply()
 
-    def _apply(self) -> None:
+    def apply(self) -> None:
+        """Update from the gradients that are there."""
         number = self.updates
         with torch.no_grad():
             for before in self._before:
@@ -182,45 +173,6 @@ class ProcessorChain:
             for after in self._after:
                 after(number)
         self.updates = number + 1
-
-    def _differentiate(self, total: Tensor) -> None:
-        if not self.parameters:  # all fixed: the loss is still reported
-            return
-        try:
-            # `inputs` confines the work and the gradients to the own parameters; unused ones keep None, and torch
-            # sees to it that no two gradients share memory, which links that change them in place rely on.
-            torch.autograd.backward(total, inputs=self.parameters)
-        except RuntimeError:
-            self._explain(total)
-            raise
-
-    def _explain(self, total: Tensor) -> None:
-        """Raise RunError where the loss itself is the reason why it has no gradient."""
-        if total.numel() != 1:
-            raise RunError(f"{self.role}: the loss has shape {tuple(total.shape)}; one number is wanted: average it")
-        if not total.requires_grad:
-            raise RunError(f"{self.role}: the loss does not depend on the weights of this role's network")
-
-    def _accumulate(self, loss_of: Callable[..., Loss | Tensor], inputs: Sequence[Any]) -> Loss:
-        size = self._part_size(inputs)
-        losses = []
-        for start in range(0, size * self._parts, size):
-            given = loss_of(*(_rows(value, start, start + size) for value in inputs))
-            loss = given if isinstance(given, Loss) else Loss(given)
-            self._differentiate(loss.total / self._parts)
-            losses.append(Loss(loss.total.detach(), {name: term.detach() for name, term in loss.terms.items()}))
-        terms = {name: torch.stack([loss.terms[name] for loss in losses]).mean() for name in losses[0].terms}
-        return Loss(torch.stack([loss.total for loss in losses]).mean(), terms)
-
-    def _part_size(self, inputs: Sequence[Any]) -> int:
-        sizes = {len(value) for value in inputs if isinstance(value, (Tensor, Batch))}
-        if len(sizes) != 1 or min(sizes) % self._parts:
-            came = ", ".join(str(size) for size in sorted(sizes)) or "none"
-            raise ConfigError(
-                f"{self.role}: accumulate={self._parts} cannot part batches of {came} rows; "
-                f"the batch size must be a multiple of {self._parts}"
-            )
-        return sizes.pop() // self._parts
 
     def averaged(self) -> dict[str, Tensor] | None:
         """The state of the averaged network, when a link of the chain keeps one."""
@@ -262,8 +214,91 @@ class ProcessorChain:
         self.begin(self.iteration)
 
 
+def update_together(chains: Sequence[ProcessorChain], loss_of: Callable[..., Loss | Tensor], *inputs: Any) -> Loss:
+    """One update of several roles' networks by one loss: as `ProcessorChain.update`, with one backward pass for all.
+
+    Raises ConfigError where the chains differ in `accumulate`.
+    """
+    parts = equal_parts(chains)
+    for chain in chains:
+        chain.zero()
+    loss = _accumulated(chains, loss_of, inputs, parts) if parts > 1 else _differentiated(chains, loss_of, inputs, 1)
+    for chain in chains:
+        chain.apply()
+        chain.zero()
+    return loss
+
+
+def equal_parts(chains: Sequence[ProcessorChain]) -> int:
+    """The `accumulate` that all of the chains have. Raises ConfigError where it differs."""
+    parts = {chain.role: chain.settings.accumulate for chain in chains}
+    if len(set(parts.values())) > 1:
+        named = " and ".join(f"{role}.accumulate={count}" for role, count in parts.items())
+        raise ConfigError(f"{named}: {' and '.join(parts)} learn from one loss, so both need the same accumulate")
+    return next(iter(parts.values()))
+
+
+def _differentiated(
+    chains: Sequence[ProcessorChain], loss_of: Callable[..., Loss | Tensor], inputs: Sequence[Any], parts: int
+) -> Loss:
+    """The loss, detached, the gradients of its `parts`-th part being added to those of the chains' parameters."""
+    given = loss_of(*inputs)
+    loss = given if isinstance(given, Loss) else Loss(given)
+    parameters = [parameter for chain in chains for parameter in chain.parameters]
+    if parameters:  # all fixed: the loss is still reported
+        try:
+            # `inputs` confines the work and the gradients to these parameters; unused ones keep None, and torch sees
+            # to it that no two gradients share memory, which links that change them in place rely on.
+            torch.autograd.backward(loss.total / parts if parts > 1 else loss.total, inputs=parameters)
+        except RuntimeError:
+            _explain(chains, loss.total)
+            raise
+    terms = {name: term.detach() for name, term in loss.terms.items()} if loss.terms else {}
+    return Loss(loss.total.detach(), terms)
+
+
+def _explain(chains: Sequence[ProcessorChain], total: Tensor) -> None:
+    """Raise RunError where the loss itself is the reason why it has no gradient."""
+    roles = _roles(chains)
+    if total.numel() != 1:
+        raise RunError(f"{roles}: the loss has shape {tuple(total.shape)}; one number is wanted: average it")
+    if not total.requires_grad:
+        raise RunError(f"{roles}: the loss does not depend on the weights of this role's network")
+
+
+def _roles(chains: Sequence[ProcessorChain]) -> str:
+    return " and ".join(chain.role for chain in chains)
+
+
+def _accumulated(
+    chains: Sequence[ProcessorChain], loss_of: Callable[..., Loss | Tensor], inputs: Sequence[Any], parts: int
+) -> Loss:
+    """The loss of equal parts of the inputs, averaged, and so the gradients."""
+    size = _part_size(_roles(chains), inputs, parts)
+    losses = [
+        _differentiated(chains, loss_of, [_rows(value, start, start + size) for value in inputs], parts)
+        for start in range(0, size * parts, size)
+    ]
+    terms = {name: torch.stack([loss.terms[name] for loss in losses]).mean() for name in losses[0].terms}
+    return Loss(torch.stack([loss.total for loss in losses]).mean(), terms)
+
+
+def _part_size(roles: str, inputs: Sequence[Any], parts: int) -> int:
+    sizes = {len(value) for value in inputs if isinstance(value, (Tensor, Batch))}
+    if len(sizes) != 1 or min(sizes) % parts:
+        came = ", ".join(str(size) for size in sorted(sizes)) or "none"
+        raise ConfigError(
+            f"{roles}: accumulate={parts} cannot part batches of {came} rows; "
+            f"the batch size must be a multiple of {parts}"
+        )
+    return sizes.pop() // parts
+
+
 def _rows(value: Any, start: int, stop: int) -> Any:
-    """Rows start..stop of what has rows; anything else as it is."""
+    """Rows start..stop of what has rows, in (named) tuples too; anything else as it is."""
     if isinstance(value, Batch):
         return value.rows(start, stop)
+    if isinstance(value, tuple):
+        parts = (_rows(item, start, stop) for item in value)
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     return value[start:stop] if isinstance(value, Tensor) else value

@@ -53,7 +53,7 @@ class RolePlan:
     network: Registered
     network_settings: Any
     overrides: Mapping[str, Any]
-    device: str
+    options: RoleSettings
     chain: ChainSettings
     method: Registered
     method_settings: Any
@@ -221,12 +221,13 @@ class Resolver:
                 )
 
     def _parts(self, settings: Any) -> dict[str, Registered]:
-        named = {field: getattr(settings, field) for field in self.strategy_class.parts}
-        return {
-            field: self.registry.get(self.strategy_class.parts[field], name)
-            for field, name in named.items()
-            if name is not None
-        }
+        named = part_names(self.strategy_class, settings)
+        parts = {place: self.registry.get(kind, name) for place, (kind, name) in named.items()}
+        for place, entry in parts.items():
+            field = place.partition(".")[0]
+            if sum(other.thing is entry.thing and each.partition(".")[0] == field for each, other in parts.items()) > 1:
+                raise ConfigError(f"{field}={','.join(getattr(settings, field))}: {entry.name} is named twice")
+        return parts
 
     def _role_owners(self, role: str, shape: RoleShape | None) -> tuple[list[Owner], Registered, list[Registered]]:
         network = self.networks[role]
@@ -245,7 +246,7 @@ class Resolver:
             if self._narrowed_away(role, info.key)
         )
         owners = [
-            Owner(f"{role}'s device", RoleSettings, role=role, prefix="role"),
+            Owner(f"the {role}", RoleSettings, role=role, prefix="role"),
             Owner(
                 f"{role}'s network {network.name}",
                 settings_of(network.thing),
@@ -300,7 +301,7 @@ class Resolver:
             network=self.networks[role],
             network_settings=settings[start + 1],
             overrides=arguments[start + 1],
-            device=settings[start].device,
+            options=settings[start],
             chain=settings[start + 2],
             method=method,
             method_settings=settings[start + 3],
@@ -317,14 +318,11 @@ class Resolver:
         if "traces" in given:
             unknown = self._without_traces(unknown)
         if self.spec is None:
-            undecided = [kind for field, kind in self.strategy_class.parts.items() if field not in parts]
+            decided = {place.partition(".")[0] for place in parts}
+            undecided = [kind for field, kind in self.strategy_class.parts.items() if field not in decided]
             entries = [entry for kind in undecided for entry in self.registry.all(kind)]
-            extra = [
-                Owner(f"{entry.kind} {entry.name}", settings_of(entry.thing), prefix=entry.name) for entry in entries
-            ]
-            for owner in extra:
-                taken = {(item.key, item.level) for item in resolve([owner], self.levels, self.roles).unknown}
-                unknown = [entry for entry in unknown if (entry.key, entry.level) in taken]
+            forms = _own_forms(entries)
+            unknown = [entry for entry in unknown if fold(entry.key) not in forms]
         dropped = [entry for entry in unknown if self.levels[entry.level].name == JOB_FILE and replaced]
         refuse_unknown([entry for entry in unknown if entry not in dropped], owners, self.levels, self.roles)
         gone = {*self.former, *(entry.key for entry in dropped)}
@@ -333,13 +331,7 @@ class Resolver:
 
     def _without_traces(self, unknown: Sequence[Unknown]) -> list[Unknown]:
         """Leave out the job file's keys of traces that are not asked for now: they only showed something."""
-        traces = self.registry.all("trace")
-        forms = {
-            fold(form)
-            for entry in traces
-            for name in _forms(Owner(entry.name, settings_of(entry.thing)))
-            for form in (name, f"{entry.name}.{name}")
-        }
+        forms = _own_forms(self.registry.all("trace"))
         return [each for each in unknown if self.levels[each.level].name != JOB_FILE or fold(each.key) not in forms]
 
     def _without_dropped(self, unknown: Sequence[Unknown], owners: Mapping[str, Sequence[Owner]]) -> list[Unknown]:
@@ -389,6 +381,27 @@ def layer_arguments(network: Registered, context: NetworkContext | None) -> Mapp
     return arguments(context) if arguments is not None else {}
 
 
+def part_names(strategy: type[LearningStrategy], settings: Any) -> dict[str, tuple[str, str]]:
+    """Kind and name of every component that a strategy's settings name, by `field`, or `field.N` where it is a list."""
+    named: dict[str, tuple[str, str]] = {}
+    for field_name, kind in strategy.parts.items():
+        value = getattr(settings, field_name)
+        if isinstance(value, tuple):
+            named.update({f"{field_name}.{number}": (kind, name) for number, name in enumerate(value)})
+        elif value is not None:
+            named[field_name] = (kind, value)
+    return named
+
+
+def grouped_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Components by field: those of a list as a tuple."""
+    grouped: dict[str, Any] = {}
+    for place, part in parts.items():
+        field_name, dot, _ = place.partition(".")
+        grouped[field_name] = (*grouped.get(field_name, ()), part) if dot else part
+    return grouped
+
+
 def settings_of(thing: Any) -> type[Settings]:
     """The settings model that a registered thing declares; one without settings where it declares none."""
     model = getattr(thing, "Settings", NoSettings)
@@ -435,3 +448,9 @@ def _values(
 def _forms(owner: Owner) -> set[str]:
     """Every folded form of the keys that an owner declares, without prefixes."""
     return {fold(form) for info in describe(owner.model) for form in (info.key, *info.also)}
+
+
+def _own_forms(entries: Sequence[Registered]) -> set[str]:
+    """Every folded form of the keys that components declare, alone and behind the component's name."""
+    forms = {(entry.name, form) for entry in entries for form in _forms(Owner(entry.name, settings_of(entry.thing)))}
+    return {fold(form) for name, key in forms for form in (key, f"{name}.{key}")}

@@ -19,9 +19,9 @@ from ganglion.engine.settings import describe, format_value
 FREE_KEYS = frozenset(
     fold(key)
     for key in (
-        "iterations", "epochs", "trace", "traces", "traceInterval", "sampleInterval", "samples", "storeInterval",
-        "storeSeconds", "keep", "nanRetry", "nanFactor", "lossThreshold", "validationLossThreshold", "thresholdWindow",
-        "validationInterval", "fetchThreads", "download",
+        "iterations", "epochs", "seconds", "trace", "traces", "traceInterval", "sampleInterval", "samples",
+        "storeInterval", "storeSeconds", "keep", "nanRetry", "nanFactor", "lossThreshold", "validationLossThreshold",
+        "thresholdWindow", "validationInterval", "fetchThreads", "download",
     )
 )  # fmt: skip
 WAYS = "clean=true starts it anew, another tag leaves it alone"
@@ -77,31 +77,46 @@ def go_on(run: Run, learner: Learner) -> list[str]:
             f"run '{run.tag}' has all its {done} iterations; give a larger number to go on, "
             f"e.g. iterations={max(1000, 2 * done)}"
         )
+    spent, allowed = float(checkpoint.state["learner"]["seconds"]), learner.job.seconds
+    if allowed is not None and spent >= allowed:
+        raise ConfigError(
+            f"run '{run.tag}' has learnt for {spent:.4g} of its {allowed:g} seconds; give a larger number to go on, "
+            f"e.g. seconds={max(60, 2 * round(spent))}"
+        )
     learner.store.take_up(checkpoint)
     learner.load(checkpoint.networks, checkpoint.state)
     return list(checkpoint.notices)
 
 
 def weights_of(repository: Repository) -> Callable[[Plan, Mapping[str, nn.Module]], Sequence[str]]:
-    """initTag: puts the weights of another run into every network whose role it has too, and says so."""
+    """initTag: puts the weights of another run into every network whose role it has too, and says so.
+
+    A strategy may name the role (`learnt_role`) that takes the only network of a run without a role in common, with
+    averaged weights where there are some, as it would be judged.
+    """
 
     def take(plan: Plan, networks: Mapping[str, nn.Module]) -> Sequence[str]:
         tag = plan.job.init_tag
+        learnt = plan.strategy_class.learnt_role
         if tag is None:
-            return ()
+            return (f"the {learnt} has random weights; initTag=TAG takes those of a run",) if learnt else ()
         checkpoint = repository.find(tag).checkpoints().weights_only()
-        shared = [role for role in networks if role in checkpoint.networks]
+        shared = {role: role for role in networks if role in checkpoint.networks}
+        weights = checkpoint.networks
+        if not shared and learnt is not None and len(weights) == 1:
+            shared, weights = {learnt: next(iter(weights))}, {**weights, **checkpoint.averaged}
         if not shared:
             raise ConfigError(
                 f"initTag={tag}: it has the roles {', '.join(checkpoint.networks)}, this job has {', '.join(networks)}"
             )
-        for role in shared:
+        for role, source in shared.items():
             try:
-                networks[role].load_state_dict(dict(checkpoint.networks[role]))
+                networks[role].load_state_dict(dict(weights[source]))
             except RuntimeError as error:
                 reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-                raise ConfigError(f"initTag={tag}: its {role} is another network: {reason}") from None
-        said = f"weights of {' and '.join(shared)} taken from run '{tag}', iteration {checkpoint.iteration}"
+                raise ConfigError(f"initTag={tag}: its {source} is another network: {reason}") from None
+        named = [role if role == source else f"{role} ({source} there)" for role, source in shared.items()]
+        said = f"weights of {' and '.join(named)} taken from run '{tag}', iteration {checkpoint.iteration}"
         return (*checkpoint.notices, said)
 
     return take

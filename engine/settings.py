@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
-from typing import Any, Literal, NamedTuple, Union
+from typing import Any, ClassVar, Literal, NamedTuple, Union
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
@@ -28,6 +28,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, protected_namespaces=()
     )
+    refused: ClassVar[Mapping[str, str]] = {}  # keys that may be expected here, each with why there is none
 
     def without_effect(self) -> Mapping[str, str]:
         """Fields that change nothing beside the others, each with the reason: giving one in a job is an error."""
@@ -463,6 +464,10 @@ def _unknown_key(key: _Key, owners: Sequence[Owner], roles: Sequence[str], level
     role = nearest(head, roles) if dot and key.role is None else None
     near = nearest(key.rest, candidates)
     where = _from(level)
+    for owner in owners:
+        for name, reason in owner.model.refused.items():
+            if fold(name) == fold(key.rest):
+                return f"unknown key '{key.text}'{where}: {reason}"
     if role is not None and fold(rest) in {name for owner in owners for name in _names(owner.model)}:
         return f"unknown key '{key.text}'{where}; did you mean '{role}.{rest}'?"
     if near is not None:

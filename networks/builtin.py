@@ -18,6 +18,6 @@ def definitions() -> list[NetworkDefinition]:
 
 @hookimpl
 def register_networks(register: Any) -> None:
-    """Generator, Discriminator, DianneGenerator, DianneDiscriminator, MLP, CNN."""
+    """Generator, Discriminator, Autoencoder, Encoder, Decoder, DianneGenerator, DianneDiscriminator, MLP, CNN."""
     for definition in definitions():
         register(definition.name, definition, aliases=definition.aliases)

@@ -27,6 +27,11 @@ class DCGANSettings(Settings):
     """Settings of both networks."""
 
     width: int = setting(64, "channels of the largest feature maps; smaller maps have up to eight times as many", ge=1)
+    batch_norm: bool = setting(
+        True,
+        "BatchNorm behind the convolutions; off for a discriminator whose gradient is penalised: then convolutions "
+        "have a bias and torch's own initial weights",
+    )
 
 
 class _DCGAN(ABC):
@@ -37,18 +42,18 @@ class _DCGAN(ABC):
     roles: ClassVar[tuple[str, ...]]
 
     def __call__(self, context: NetworkContext) -> nn.Module:
-        return self.definition(context)(context).apply(initialise)
+        network = self.definition(context)(context)
+        return network.apply(initialise) if _settings(context).batch_norm else network
 
     def definition(self, context: NetworkContext) -> NetworkDefinition:
         """The layers for a context. Raises NetworkError for anything but images."""
-        settings = context.settings if context.settings is not None else DCGANSettings()
         picture = self.picture(context)
         if picture.kind != "image" or min(picture.shape[1:]) < SMALLEST:
             raise NetworkError(
                 f"{self.name} is for images of at least {SMALLEST} x {SMALLEST} pixels, "
                 f"not for {picture.kind} data of shape {picture.shape}"
             )
-        return NetworkDefinition(self.content(context, settings.width), self.name)
+        return NetworkDefinition(self.content(context, _settings(context)), self.name)
 
     def layer_arguments(self, context: NetworkContext | None = None) -> Mapping[str, tuple[str, ...]]:
         """What may be overridden, by layer type: the same for every size of image."""
@@ -64,7 +69,7 @@ class _DCGAN(ABC):
         """The image that the network makes or judges."""
 
     @abstractmethod
-    def content(self, context: NetworkContext, width: int) -> dict[str, Any]:
+    def content(self, context: NetworkContext, settings: DCGANSettings) -> dict[str, Any]:
         """The definition as plain values."""
 
 
@@ -77,14 +82,16 @@ class DCGANGenerator(_DCGAN):
     def picture(self, context: NetworkContext) -> Port:
         return context.output
 
-    def content(self, context: NetworkContext, width: int) -> dict[str, Any]:
+    def content(self, context: NetworkContext, settings: DCGANSettings) -> dict[str, Any]:
+        norm = settings.batch_norm
         channels, height, across = context.output.shape
         sides = _sides(height, across)
         layers: list[Any] = [{"Reshape": [context.input.size, 1, 1]}]
         for stage, side in enumerate(sides[:-1]):
-            out_channels = width * min(2 ** (len(sides) - 2 - stage), WIDEST)
-            layers += [_up(out_channels, side if stage == 0 else None), "BatchNorm2d", "ReLU"]
-        layers += [_up(channels, None), {"Crop": [height, across]}, "Tanh"]
+            out_channels = settings.width * min(2 ** (len(sides) - 2 - stage), WIDEST)
+            normalised = ["BatchNorm2d"] if norm else []
+            layers += [_up(out_channels, side if stage == 0 else None, norm), *normalised, "ReLU"]
+        layers += [_up(channels, None, norm), {"Crop": [height, across]}, "Tanh"]
         return {"name": self.name, "doc": self.__doc__, "output_range": [-1, 1], "layers": layers}
 
 
@@ -97,24 +104,30 @@ class DCGANDiscriminator(_DCGAN):
     def picture(self, context: NetworkContext) -> Port:
         return context.input
 
-    def content(self, context: NetworkContext, width: int) -> dict[str, Any]:
+    def content(self, context: NetworkContext, settings: DCGANSettings) -> dict[str, Any]:
+        width, norm = settings.width, settings.batch_norm
         layers: list[Any] = []
         sides = _sides(*context.input.shape[1:])
         for stage in range(len(sides) - 1):
             down = {"out_channels": width * min(2**stage, WIDEST), "kernel_size": 4, "stride": 2, "padding": 1}
-            layers += [{"Conv2d": {**down, "bias": False}}, *(["BatchNorm2d"] if stage else []), {"LeakyReLU": 0.2}]
+            normalised = ["BatchNorm2d"] if stage and norm else []
+            layers += [{"Conv2d": {**down, "bias": not norm}}, *normalised, {"LeakyReLU": 0.2}]
         final = [side // 2 ** (len(sides) - 1) for side in context.input.shape[1:]]
-        layers.append({"Conv2d": {"out_channels": context.output.size, "kernel_size": final, "bias": False}})
+        layers.append({"Conv2d": {"out_channels": context.output.size, "kernel_size": final, "bias": not norm}})
         layers.append("Flatten")
         return {"name": self.name, "doc": self.__doc__, "layers": layers}
 
 
-def _up(out_channels: int, start: tuple[int, int] | None) -> dict[str, Any]:
+def _settings(context: NetworkContext) -> DCGANSettings:
+    return context.settings if context.settings is not None else DCGANSettings()
+
+
+def _up(out_channels: int, start: tuple[int, int] | None, norm: bool) -> dict[str, Any]:
     """A transposed convolution that doubles the sides, or makes a map of size `start` from a single pixel."""
     if start is not None:
-        return {"ConvTranspose2d": {"out_channels": out_channels, "kernel_size": list(start), "bias": False}}
+        return {"ConvTranspose2d": {"out_channels": out_channels, "kernel_size": list(start), "bias": not norm}}
     double = {"kernel_size": 4, "stride": 2, "padding": 1}
-    return {"ConvTranspose2d": {"out_channels": out_channels, **double, "bias": False}}
+    return {"ConvTranspose2d": {"out_channels": out_channels, **double, "bias": not norm}}
 
 
 def _sides(height: int, width: int) -> list[tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,59 +22,13 @@ from ganglion.engine.api import (
     RandomStream,
     RoleShape,
     Settings,
-    setting,
 )
+from ganglion.strategies.charges import Drawn, due, exchange, exposed, terms_of
+from ganglion.strategies.playing import AdversarialSettings, PlayerSettings
 from ganglion.strategies.schedule import Phase, Schedule, Turn, parse_schedule
 
 DEFAULT_LATENT = {"image": 100, "vector": 2, "sequence": 100}
 BATCH_COUPLED = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
-
-
-class AdversarialSettings(Settings):
-    """Settings that every two-player strategy has."""
-
-    generator_dim: int | None = setting(
-        None,
-        "numbers of noise that one sample is made from; none: 100 for images and sequences, 2 for points",
-        unit="numbers",
-        also=("latentDim", "latentDims"),
-        ge=1,
-    )
-    noise: Literal["normal", "uniform"] = setting("normal", "the noise: standard normal, or uniform in [-1, 1)")
-    objective: str = setting("labelled", "what both players minimise ('ganglion list objective')")
-    penalty: str | None = setting(None, "a term added to the discriminator's loss ('ganglion list penalty')")
-    halves: Literal["sum", "mean"] = setting(
-        "sum", "how the real and the fake half of the discriminator's loss combine"
-    )
-    discriminator_iterations: int = setting(
-        1, "discriminator updates per iteration", also=("Diterations", "criticIterations"), ge=1
-    )
-    generator_iterations: int = setting(1, "generator updates per iteration", also=("Giterations",), ge=1)
-    init_discriminator_iterations: int = setting(
-        1, "discriminator updates per iteration during the warm-up", also=("initDiterations",), ge=1
-    )
-    init_iterations: int = setting(0, "length of the warm-up", unit="iterations", ge=0)
-    schedule: str | None = setting(
-        None,
-        "the order of updates in full, e.g. 'discriminator*100 generator until 25, discriminator*5 generator'; "
-        "none: from the four settings above",
-    )
-    reuse_batch: bool = setting(False, "all discriminator updates of one iteration see the same real batch")
-    reuse_noise: bool = setting(False, "the generator's update starts from the noise of the last discriminator update")
-    joint_pass: Literal["auto", "yes", "no"] = setting(
-        "auto",
-        "real and fake go through the discriminator in one pass; auto: unless it has batch statistics or "
-        "spectral normalisation",
-    )
-
-    def without_effect(self) -> Mapping[str, str]:
-        if self.schedule is not None:
-            counts = ("discriminator_iterations", "generator_iterations")
-            warm_up = ("init_discriminator_iterations", "init_iterations")
-            return dict.fromkeys((*counts, *warm_up), "schedule= says the order of updates in full; give one of them")
-        if self.init_iterations == 0:
-            return {"init_discriminator_iterations": "it has no effect without initIterations, the warm-up's length"}
-        return {}
 
 
 class AdversarialStrategy(LearningStrategy):
@@ -101,13 +55,14 @@ class AdversarialStrategy(LearningStrategy):
     def bind(self, context: LearningContext) -> None:
         super().bind(context)
         self._latent = self.shapes(context.settings, context.spec)["generator"].input.shape
+        self._seen: tuple[int, ...] = context.spec.shape  # of what `fake` gives and `scores` takes, per row
         self._generator = context.networks["generator"]
         self._generator_device = context.devices["generator"]
 
     def setup(self, context: LearningContext) -> None:
         settings = context.settings
-        self._objective: Objective = context.parts["objective"]
-        self._penalty: Penalty | None = context.parts.get("penalty")
+        self._objective: Objective | None = context.parts.get("objective")
+        self._penalties: tuple[Penalty, ...] = context.parts.get("penalty", ())
         self._schedule = _schedule(settings)
         self._discriminator = context.networks["discriminator"]
         self._discriminator_device = context.devices["discriminator"]
@@ -115,8 +70,19 @@ class AdversarialStrategy(LearningStrategy):
         self._conditional = type(self).scores is not AdversarialStrategy.scores
         self._noise_stream = self.random("noise", "generator")
         self._last_noise: Tensor | None = None
+        self._iteration = 0
+        self._updates = 0  # of the discriminator
+        self._last_charges: dict[str, Tensor] = {}  # lazy penalties are reported in between too
+        self._blurs: bool = settings.instance_noise > 0
+        self._label_noise: float = getattr(settings, "label_noise", 0.0)
+        if self._penalties and batch_coupled(self._discriminator):
+            context.notify(
+                "the discriminator has batch statistics, which couple the samples of a batch: a penalty on each "
+                "sample's gradient then holds the wrong thing; a discriminator without BatchNorm is meant"
+            )
 
     def process_iteration(self, i: int) -> LearnProgress:
+        self._iteration = i
         values: dict[str, Tensor] = {}
         batch: Batch | None = None
         for player, count in self._schedule.turns(i):
@@ -135,40 +101,69 @@ class AdversarialStrategy(LearningStrategy):
         noise = self.draw_noise(len(batch))
         with torch.no_grad():
             fake = self.fake(noise, batch)
-        mix = self._noise_stream.uniform(len(batch)).to(fake.device) if self._penalty is not None else None
-        loss = self.context.processors["discriminator"].update(self.discriminator_loss, batch, fake, mix)
-        return {"discriminatorLoss": loss.total, **loss.terms}
+            if self._blurs:
+                batch = batch.with_input(batch.input + self._blur(len(batch)))
+                fake = fake + self._blur(len(batch))
+        chain = self.context.processors["discriminator"]
+        loss = chain.update(self.discriminator_loss, batch, fake, self.draw_rest(batch))
+        self._updates += 1
+        names = [self._charge_name(penalty) for penalty in self._penalties]
+        self._last_charges.update((name, loss.terms[name]) for name in names if name in loss.terms)
+        return {"discriminatorLoss": loss.total, **loss.terms, **self._last_charges}
 
     def train_generator(self) -> Mapping[str, Tensor]:
         """One update of the generator, from fresh noise."""
-        batch = self.real_batch() if self._objective.reads_real else None
+        batch = self.real_batch() if self.reads_real() else None
         chain = self.context.processors["generator"]
         reuse = self.context.settings.reuse_noise and self._last_noise is not None
         noise = self._last_noise if reuse else self.draw_noise(self._batch_size())
-        loss = chain.update(self.generator_loss, noise, batch)
+        blur = (self._blur(self._batch_size()),) if self._blurs else ()
+        loss = chain.update(self.generator_loss, noise, batch, *blur)
         return {"generatorLoss": loss.total, **loss.terms}
 
     # --- rung 3: what a player minimises
 
-    def discriminator_loss(self, batch: Batch, fake: Tensor, mix: Tensor | None) -> Loss:
-        """The objective's two halves and the penalty; `fake` (batch, *shape) carries no gradient."""
-        real_scores, fake_scores = self.score_both(batch, fake)
-        real, false = self._objective.discriminator(real_scores, fake_scores)
-        total = real + false if self.context.settings.halves == "sum" else (real + false) * 0.5
-        terms = {"discriminatorReal": real, "discriminatorFake": false}
-        if self._penalty is not None and mix is not None:
-            terms["penalty"] = self._penalty.penalty(lambda x: self.scores(x, batch), batch.input, fake, mix)
-            total = total + terms["penalty"]
+    def discriminator_loss(self, batch: Batch, fake: Tensor, drawn: Drawn) -> Loss:
+        """The objective's two halves and the penalties; `fake` (batch, *shape) carries no gradient."""
+        batch, fake = exposed(batch, fake, drawn.charges)
+        return self.contest(*self.score_both(batch, fake), batch, fake, drawn)
+
+    def contest(self, real_scores: Tensor, fake_scores: Tensor, batch: Batch, fake: Tensor, drawn: Drawn) -> Loss:
+        """The loss from scores that are there already, of the rows that `exposed` gave."""
+        assert self._objective is not None
+        judged = exchange(real_scores, fake_scores, drawn.exchanged)
+        real, false = self._objective.discriminator(*judged)
+        terms: dict[str, Tensor] = {}
+        total = real
+        if false is not None:
+            total = real + false if self.context.settings.halves == "sum" else (real + false) * 0.5
+            terms = {"discriminatorReal": real, "discriminatorFake": false}
+        if drawn.charges:
+            costs = terms_of(
+                drawn.charges, real_scores, fake_scores, batch.input, fake, lambda rows: self.scores(rows, batch)
+            )
+            names = [self._charge_name(charge.penalty) for charge in drawn.charges]
+            terms.update(zip(names, costs, strict=True))
+            total = total + torch.stack(costs).sum()
         return Loss(total, terms)
 
-    def generator_loss(self, noise: Tensor, batch: Batch | None) -> Loss:
+    def generator_loss(self, noise: Tensor, batch: Batch | None, blur: Tensor | None = None) -> Loss:
         """The objective on fakes made from `noise` (and on real scores, where the objective reads them)."""
-        fake_scores = self.scores(self.fake(noise, batch), batch)
-        real_scores = None
+        return self.generator_contest(self.seen_fake(noise, batch, blur), batch)
+
+    def generator_contest(self, fake: Tensor, batch: Batch | None) -> Loss:
+        """The objective on samples that carry the generator's gradient."""
+        assert self._objective is not None
+        fake_scores, real_scores = self.scores(fake, batch), None
         if batch is not None and self._objective.reads_real:
             with torch.no_grad():
                 real_scores = self.scores(batch.input, batch)
         return Loss(self._objective.generator(real_scores, fake_scores))
+
+    def seen_fake(self, noise: Tensor, batch: Batch | None, blur: Tensor | None) -> Tensor:
+        """What the discriminator is shown in the generator's update: samples made from `noise`, with instance noise."""
+        fake = self.fake(noise, batch)
+        return fake if blur is None else fake + blur
 
     def fake(self, noise: Tensor, batch: Batch | None) -> Tensor:
         """Samples made from `noise`, on the discriminator's device; conditions are read from `batch`."""
@@ -188,6 +183,20 @@ class AdversarialStrategy(LearningStrategy):
         return real_scores, fake_scores
 
     # --- what is drawn
+
+    def reads_real(self) -> bool:
+        """Whether the generator's update needs real rows too."""
+        return self._objective is not None and self._objective.reads_real
+
+    def draw_rest(self, batch: Batch) -> Drawn:
+        """What one discriminator update draws for its penalties and its label noise."""
+        exchanged = self._noise_stream.uniform(len(batch)) < self._label_noise if self._label_noise else None
+        done = self._done()
+        return Drawn(due(self._penalties, self._updates, done, self._noise_stream, batch.input), exchanged)
+
+    def _charge_name(self, penalty: Penalty) -> str:
+        """Under what a penalty is reported: one alone as `penalty`, several by their names."""
+        return type(penalty).__name__ if len(self._penalties) > 1 else "penalty"
 
     def real_batch(self) -> Batch:
         """The next batch of real rows."""
@@ -211,7 +220,18 @@ class AdversarialStrategy(LearningStrategy):
             return stream.normal(count, *self._latent)
         return stream.uniform(count, *self._latent, low=-1.0, high=1.0)
 
+    def _done(self) -> float:
+        """The share of `decayIterations` that is over; 0 in a run without end."""
+        horizon = self.context.horizon
+        return min(self._iteration / horizon, 1.0) if horizon else 0.0
+
+    def _blur(self, count: int) -> Tensor:
+        """Instance noise for so many rows, on the discriminator's device."""
+        std: float = self.context.settings.instance_noise * (1.0 - self._done())
+        return self._noise_stream.normal(count, *self._seen).to(self._discriminator_device) * std
+
     def _batch_size(self) -> int:
+        """How many rows one update of the generator is about."""
         assert self.context.sampler is not None
         return self.context.sampler.batch_size
 
@@ -221,7 +241,7 @@ def score_of(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output.score
 
 
-def _schedule(settings: AdversarialSettings) -> Schedule:
+def _schedule(settings: PlayerSettings) -> Schedule:
     if settings.schedule is not None:
         return parse_schedule(settings.schedule)
     generator = Turn("generator", settings.generator_iterations)
@@ -234,11 +254,14 @@ def _schedule(settings: AdversarialSettings) -> Schedule:
     return Schedule((warm_up, usual))
 
 
+def batch_coupled(network: nn.Module) -> bool:
+    """Whether a network has layers that compute with the statistics of a batch."""
+    return any(isinstance(module, BATCH_COUPLED) for module in network.modules())
+
+
 def one_pass(choice: str, discriminator: nn.Module) -> bool:
     """Whether real and fake rows share one pass, given `jointPass`. Raises ConfigError where that would mix them."""
-    coupled = any(
-        isinstance(module, BATCH_COUPLED) or hasattr(module, "parametrizations") for module in discriminator.modules()
-    )
+    coupled = batch_coupled(discriminator) or any(hasattr(each, "parametrizations") for each in discriminator.modules())
     if choice == "yes" and coupled:
         raise ConfigError(
             "jointPass=yes: the discriminator has batch statistics or spectral normalisation, which one pass would "

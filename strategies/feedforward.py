@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from ganglion.engine.api import (
     Batch,
@@ -21,6 +20,7 @@ from ganglion.engine.api import (
     RoleShape,
     Settings,
     hookimpl,
+    one_hot,
     setting,
 )
 

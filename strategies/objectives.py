@@ -1,16 +1,20 @@
 """Objectives: what both players minimise, as pure functions of raw scores.
 
 Formulas: Goodfellow et al. 2014 (minimax, non-saturating), arXiv:1406.2661; Salimans et al. 2016 (label smoothing),
-arXiv:1606.03498; Arjovsky et al. 2017 (Wasserstein), arXiv:1701.07875; Lim and Ye 2017 (hinge), arXiv:1705.02894.
+arXiv:1606.03498; Mao et al. 2016 (least squares), arXiv:1611.04076; Nowozin et al. 2016 (f-divergences),
+arXiv:1606.00709; Arjovsky et al. 2017 (Wasserstein), arXiv:1701.07875; Lim and Ye 2017 (hinge, "geometric"),
+arXiv:1705.02894; Jolicoeur-Martineau 2018 (relativistic), arXiv:1807.00734.
 Scores are (batch, 1) or (batch, steps, 1); every loss is the mean over all of them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
-from torch.nn.functional import relu, softplus
+from torch.nn.functional import logsigmoid, relu, softplus
 
 from ganglion.engine.api import Objective, Settings, hookimpl, setting
 
@@ -55,6 +59,29 @@ class Minimax(Objective):
         return -softplus(fake).mean()
 
 
+class LeastSquaresSettings(Settings):
+    """Settings of the objective `leastSquares`; the paper's a, b and c."""
+
+    real_target: float = setting(1.0, "b: the discriminator's target for real samples", also=("b",))
+    fake_target: float = setting(0.0, "a: the discriminator's target for fake samples", also=("a",))
+    generator_target: float = setting(1.0, "c: the generator's target for its own samples", also=("c",))
+
+
+class LeastSquares(Objective):
+    """D: (real - b)^2 / 2 + (fake - a)^2 / 2. G: (fake - c)^2 / 2, on raw scores.
+
+    a, b, c = 0, 1, 1 by default; -1, 1, 0 is the coding that minimises Pearson's chi-square (the paper's section 3.2).
+    """
+
+    Settings = LeastSquaresSettings
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        return half_square(real - self.settings.real_target), half_square(fake - self.settings.fake_target)
+
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        return half_square(fake - self.settings.generator_target)
+
+
 class Wasserstein(Objective):
     """D (a critic): mean(fake) - mean(real). G: -mean(fake). The critic must be kept Lipschitz by other means."""
 
@@ -75,6 +102,101 @@ class Hinge(Objective):
         return -fake.mean()
 
 
+class RelativisticPaired(Objective):
+    """D: softplus(fake - real), the i-th real sample paired with the i-th fake. G: softplus(real - fake).
+
+    RpGAN, the paper's section 4.2; only differences of scores matter, so the scores themselves may drift.
+    """
+
+    reads_real = True
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, None]:
+        return softplus(fake - real).mean(), None
+
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        return softplus(known(real) - fake).mean()
+
+
+class RelativisticAverage(Objective):
+    """D: softplus(-(real - mean fake)) + softplus(fake - mean real). G: the same with the two exchanged.
+
+    RaGAN, the paper's equation 14; the published loss is the mean of the two halves (`halves=mean`). The means are
+    over the batch, so the batch size is part of what is learnt.
+    """
+
+    reads_real = True
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        return softplus(fake.mean(0) - real).mean(), softplus(fake - real.mean(0)).mean()
+
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        real_half, fake_half = self.discriminator(fake, known(real))
+        return (real_half + fake_half) * 0.5
+
+
+class RelativisticLeastSquares(Objective):
+    """D: (real - mean fake - 1)^2 + (fake - mean real + 1)^2. G: the same with the two exchanged.
+
+    RaLSGAN, the paper's appendix; halves and means as in `relativisticAverage`.
+    """
+
+    reads_real = True
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        return (real - fake.mean(0) - 1).square().mean(), (fake - real.mean(0) + 1).square().mean()
+
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        real_half, fake_half = self.discriminator(fake, known(real))
+        return (real_half + fake_half) * 0.5
+
+
+LOG2 = 0.6931471805599453
+
+
+class _Divergence(NamedTuple):
+    """An f-divergence: the output activation g of the variational function, and f's conjugate (the paper's table 6)."""
+
+    activation: Callable[[Tensor], Tensor]
+    conjugate: Callable[[Tensor], Tensor]
+
+
+DIVERGENCES = {
+    "KL": _Divergence(lambda v: v, lambda t: torch.exp(t - 1)),
+    "reverseKL": _Divergence(lambda v: -torch.exp(-v), lambda t: -1 - torch.log(-t)),
+    "pearson": _Divergence(lambda v: v, lambda t: t.square() / 4 + t),
+    "hellinger": _Divergence(lambda v: 1 - torch.exp(-v), lambda t: t / (1 - t)),
+    "JS": _Divergence(lambda v: logsigmoid(v) + LOG2, lambda t: -torch.log(2 - torch.exp(t))),
+}
+
+
+class DivergenceSettings(Settings):
+    """Settings of the objective `divergence`."""
+
+    divergence: Literal["KL", "reverseKL", "pearson", "hellinger", "JS"] = setting(
+        "KL", "which one: of the data from the generator's distribution"
+    )
+    saturating: bool = setting(False, "the generator minimises the divergence itself instead of -mean(T(fake))")
+
+
+class Divergence(Objective):
+    """f-GAN: D maximises mean(T(real)) - mean(f*(T(fake))), a lower bound of an f-divergence; T is g of the score.
+
+    G minimises -mean(T(fake)) (the paper's section 3.2), or with `saturating=true` the bound, -mean(f*(T(fake))).
+    Minus the sum of D's halves is the estimate of the divergence.
+    """
+
+    Settings = DivergenceSettings
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        kind = DIVERGENCES[self.settings.divergence]
+        return -kind.activation(real).mean(), kind.conjugate(kind.activation(fake)).mean()
+
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        kind = DIVERGENCES[self.settings.divergence]
+        value = kind.activation(fake)
+        return -(kind.conjugate(value) if self.settings.saturating else value).mean()
+
+
 def logistic_halves(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of real scores against 1 and of fake scores against 0."""
     return softplus(-real).mean(), softplus(fake).mean()
@@ -86,11 +208,27 @@ def cross_entropy(scores: Tensor, target: float) -> Tensor:
     return loss if target == 0 else loss - scores.mean() * target
 
 
+def half_square(values: Tensor) -> Tensor:
+    """Half the mean of the squares."""
+    return values.square().mean() * 0.5
+
+
+def known(real: Tensor | None) -> Tensor:
+    """The real scores that an objective with `reads_real` is given."""
+    assert real is not None
+    return real
+
+
 @hookimpl
 def register_objectives(register: Any) -> None:
-    """labelled, nonsaturating, minimax, wasserstein, hinge."""
+    """labelled, nonsaturating, minimax, leastSquares, wasserstein, hinge, the relativistic ones, divergence."""
     register("labelled", Labelled)
-    register("nonsaturating", NonSaturating, aliases=("ns",))
+    register("nonsaturating", NonSaturating, aliases=("ns", "softplus"))
     register("minimax", Minimax, aliases=("saturating",))
+    register("leastSquares", LeastSquares, aliases=("lsgan", "ls"))
     register("wasserstein", Wasserstein, aliases=("w",))
-    register("hinge", Hinge)
+    register("hinge", Hinge, aliases=("geometric",))
+    register("relativisticPaired", RelativisticPaired, aliases=("rp", "rpgan"))
+    register("relativisticAverage", RelativisticAverage, aliases=("ra", "ragan"))
+    register("relativisticLeastSquares", RelativisticLeastSquares, aliases=("rals",))
+    register("divergence", Divergence, aliases=("fgan",))

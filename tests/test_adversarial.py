@@ -16,6 +16,7 @@ from ganglion.engine.job import request
 from ganglion.engine.registry import Registry
 from ganglion.engine.session import Session
 from ganglion.strategies.adversarial import one_pass
+from ganglion.strategies.charges import exchange
 
 REGISTRY = Registry().load()
 SMALL = {"batchSize": 8, "iterations": 10}
@@ -240,3 +241,53 @@ def test_tensors_go_where_the_roles_live() -> None:
     assert noise.device.type == "cpu"
     assert strategy.fake(noise, None).device.type == "meta"
     assert strategy.generate(noise).device.type == "cpu"
+
+
+def test_a_penalty_with_batch_statistics_in_the_discriminator_works_and_warns() -> None:
+    keys = {"penalty": "R1", "width": 4, "frame": "16,16"}
+    live = session("NSGAN", "Digits", "DCGANGenerator,DCGANDiscriminator", **keys)
+    assert any("batch statistics" in notice and "BatchNorm" in notice for notice in live.notices)
+    assert float(live.strategy.process_iteration(0).values["penalty"]) > 0
+    calm = session("NSGAN", "Digits", "DCGANGenerator,DCGANDiscriminator", batchNorm=False, **keys)
+    assert not any("batch statistics" in notice for notice in calm.notices)
+
+
+def test_instance_noise_is_on_both_kinds_of_rows_and_falls_to_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = session(instanceNoise=0.5, batchSize=32)
+    strategy: Any = live.strategy
+    shown: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        strategy, "discriminator_loss", lambda batch, fake, drawn: shown.extend((batch.input, fake)) or fake.sum()
+    )
+    monkeypatch.setattr(live.chains["discriminator"], "update", lambda loss_of, *inputs: _Told(loss_of(*inputs)))
+    for iteration, std in ((0, 0.5), (5, 0.25), (10, 0.0)):
+        strategy._iteration = iteration
+        batch = strategy.real_batch()
+        monkeypatch.setattr(strategy, "fake", lambda noise, batch: torch.zeros(len(noise), 2))
+        strategy.train_discriminator(batch)
+        real, fake = shown[-2:]
+        assert float((real - batch.input).std()) == pytest.approx(std, rel=0.3)
+        assert float(fake.std()) == pytest.approx(std, rel=0.3)
+        assert std == 0 or not torch.equal(real - batch.input, fake)
+
+
+class _Told:
+    """What a chain's update gives, without an update."""
+
+    def __init__(self, total: torch.Tensor) -> None:
+        self.total, self.terms = total, dict[str, torch.Tensor]()
+
+
+def test_label_noise_exchanges_scores_of_pairs() -> None:
+    live = session(labelNoise=0.25, batchSize=64)
+    strategy: Any = live.strategy
+    drawn = [strategy.draw_rest(strategy.real_batch()).exchanged for _ in range(30)]
+    assert float(torch.cat(drawn).float().mean()) == pytest.approx(0.25, abs=0.04)
+    real, fake = torch.tensor([[1.0], [2.0]]), torch.tensor([[-1.0], [-2.0]])
+    exchanged = exchange(real, fake, torch.tensor([False, True]))
+    assert [pair.tolist() for pair in exchanged] == [[[1.0], [-2.0]], [[-1.0], [2.0]]]
+
+
+def test_networks_in_the_wrong_order_are_named() -> None:
+    with pytest.raises(ConfigError, match="order generator,discriminator"):
+        session(networks="Discriminator,Generator")

@@ -34,7 +34,7 @@ def test_contracts_of_all_kinds_are_public() -> None:
 
     kinds = {
         "Adapter", "Criterion", "DatasetFactory", "GradientProcessor", "LearningStrategy", "Method", "Metric",
-        "NetworkFactory", "Objective", "Penalty", "Sampling", "Trace",
+        "NetworkFactory", "Objective", "Penalty", "PenaltySettings", "Sampling", "Trace",
     }  # fmt: skip
     assert kinds <= set(api.__all__)
     assert all(getattr(api, kind) is getattr(contracts, kind) for kind in kinds)

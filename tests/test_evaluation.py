@@ -90,7 +90,7 @@ def test_test_rows_can_be_named(tmp_path: Path) -> None:
 def test_a_generator_of_points_is_judged_by_their_distribution(tmp_path: Path) -> None:
     learn_tiny("Minimax", tmp_path, iterations=4)
     values = evaluate(tmp_path)
-    assert set(values) == {"points-v1"}
+    assert set(values) == {"points-v1", "transport-v1"}
     assert set(values["points-v1"]) >= {"withinTenth", "arcsHit"}
     assert values["points-v1"]["samples"] == 2500
 

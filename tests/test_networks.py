@@ -13,6 +13,7 @@ from ganglion.engine.api import DataSpec, NetworkContext, NetworkError, Port
 from ganglion.networks.builtin import definitions
 from ganglion.networks.dcgan import DCGANDiscriminator, DCGANGenerator, DCGANSettings
 from ganglion.networks.definition import parse_definition
+from ganglion.networks.fourierdiscriminator import FourierDiscriminator, FourierSettings, Waves
 from ganglion.networks.layered import LayeredNetwork
 
 DATA = {
@@ -33,8 +34,13 @@ SUPPORTED = {
     "DianneDiscriminator": tuple(DATA),
     "DCGANGenerator": IMAGES,
     "DCGANDiscriminator": IMAGES,
+    "PerceptronGenerator": (*IMAGES, "points"),
+    "PerceptronDiscriminator": (*IMAGES, "points"),
     "MLP": tuple(DATA),
     "CNN": IMAGES,
+    "Autoencoder": (*IMAGES, "points"),
+    "Encoder": (*IMAGES, "points"),
+    "Decoder": (*IMAGES, "points"),
 }
 
 
@@ -211,3 +217,33 @@ def test_layer_arguments_say_what_may_be_overridden() -> None:
     dcgan = NETWORKS["DCGANGenerator"]
     assert dcgan.layer_arguments() == dcgan.layer_arguments(context("DCGANGenerator", DATA["mnist"]))
     assert "momentum" in dcgan.layer_arguments()["BatchNorm2d"]
+
+
+def test_dcgan_without_batch_norm_has_biases_and_torchs_own_start() -> None:
+    plain = build("DCGANDiscriminator", "mnist", settings=DCGANSettings(width=8, batch_norm=False))
+    assert "BatchNorm2d" not in kinds(plain)
+    convolutions = [layer for layer in plain.layers if isinstance(layer, nn.Conv2d)]
+    assert all(layer.bias is not None for layer in convolutions)
+    assert float(convolutions[-1].weight.detach().std()) == pytest.approx((1 / 3 / (7 * 7 * 16)) ** 0.5, rel=0.1)
+    published = build("DCGANDiscriminator", "mnist", settings=DCGANSettings(width=8))
+    assert float(next(iter(published.parameters())).detach().std()) == pytest.approx(0.02, rel=0.3)
+
+
+def test_fourier_features_have_slopes_of_the_same_size_at_every_scale() -> None:
+    waves = Waves(2, 16, 30.0)
+    assert waves(torch.zeros(3, 2)).shape == (3, 34)
+    slopes = waves.frequencies.norm(dim=0) * waves.amplitudes
+    assert torch.allclose(slopes, torch.ones(16))
+    assert float(waves.frequencies.norm(dim=0).max() / waves.frequencies.norm(dim=0).min()) > 5
+    point = torch.tensor([[0.3, -0.2]])
+    phases = point @ waves.frequencies
+    expected = torch.cat((point, phases.sin() * waves.amplitudes, phases.cos() * waves.amplitudes), 1)
+    assert torch.equal(waves(point), expected)
+
+
+def test_the_fourier_discriminator_is_for_points() -> None:
+    points = DataSpec("vector", (2,))
+    network = FourierDiscriminator()(context("Discriminator", points, settings=FourierSettings(waves=4, width=8)))
+    assert network(torch.zeros(5, 2)).shape == (5, 1)
+    with pytest.raises(NetworkError, match="FourierDiscriminator is for points, not for image data"):
+        FourierDiscriminator()(context("Discriminator", DATA["mnist"]))

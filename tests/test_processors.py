@@ -20,7 +20,7 @@ from ganglion.engine.contracts import Batch, GradientProcessor, Loss, Method
 from ganglion.engine.errors import ConfigError, RunError, StoreError
 from ganglion.engine.links import L2, LINKS, Clamp, ClipNorm, ClipValue, DianneL2, DianneMomentum
 from ganglion.engine.methods import METHODS, Adagrad, Adam, AdamW, RmsProp, Sgd
-from ganglion.engine.processors import ChainSettings, ProcessorChain, is_wanted, order_links
+from ganglion.engine.processors import ChainSettings, ProcessorChain, is_wanted, order_links, update_together
 from ganglion.engine.settings import Level as SettingsLevel
 from ganglion.engine.settings import Owner, describe, resolve
 
@@ -761,3 +761,68 @@ def test_a_link_that_is_new_after_a_resume_starts_afresh() -> None:
     more.load_state_dict(chain.state_dict())
     more.update(network.pull([1.0]))
     assert more.averaged() == network.state_dict()
+
+
+# --- several networks, one loss -------------------------------------------------------------------------------------
+
+
+def _product(one: Points, other: Points) -> Callable[[], Loss]:
+    def loss() -> Loss:
+        total = (one.points[0] * other.points[0]).sum()
+        return Loss(total, {"half": total / 2})
+
+    return loss
+
+
+def test_two_networks_are_updated_from_the_same_weights_by_one_loss() -> None:
+    """d(a b)/da = b and d(a b)/db = a: the second update does not see the first one's new weights."""
+    one, other = Points((2.0,)), Points((3.0,))
+    chains = [make(one, learning_rate=0.1), make(other, learning_rate=0.01)]
+    loss = update_together(chains, _product(one, other))
+    assert (loss.total.item(), loss.terms["half"].item()) == (6.0, 3.0)
+    assert not loss.total.requires_grad and not loss.terms["half"].requires_grad
+    assert one.values()[0][0] == pytest.approx(2.0 - 0.1 * 3.0)
+    assert other.values()[0][0] == pytest.approx(3.0 - 0.01 * 2.0)
+    assert [chain.updates for chain in chains] == [1, 1]
+    assert one.points[0].grad is None and other.points[0].grad is None
+
+
+def test_one_of_two_networks_may_be_fixed_and_strangers_get_no_gradient() -> None:
+    one, other, stranger = Points((2.0,)), Points((3.0,)), Points((5.0,))
+    product = _product(one, other)
+    touched: list[Tensor] = []
+    for fixed in (other.points[0], stranger.points[0]):
+        fixed.register_hook(touched.append)
+    chains = [make(one, learning_rate=0.125), make(other, parameters=[], learning_rate=0.125)]
+    update_together(chains, lambda: product().total * stranger.points[0].sum())
+    assert (one.values(), other.values(), stranger.values()) == ([[2.0 - 0.125 * 15.0]], [[3.0]], [[5.0]])
+    assert touched == []
+
+
+def test_left_over_gradients_do_not_reach_a_common_update() -> None:
+    one, other = Points((2.0,)), Points((3.0,))
+    one.points[0].grad = torch.full((1,), 100.0, dtype=torch.float64)
+    update_together([make(one, learning_rate=0.1), make(other, learning_rate=0.1)], _product(one, other))
+    assert one.values()[0][0] == pytest.approx(1.7)
+
+
+def test_parts_of_a_common_update_are_averaged_and_must_be_equal() -> None:
+    rows = torch.tensor([1.0, 2.0, 6.0, 7.0], dtype=torch.float64)
+    results = []
+    for parts in (1, 2):
+        one, other = Points((2.0,)), Points((3.0,))
+        chains = [make(network, chain={"accumulate": parts}, learning_rate=0.125) for network in (one, other)]
+        loss = update_together(chains, lambda x, a=one, b=other: Loss((a.points[0] * b.points[0] * x).mean()), rows)
+        results.append((loss.total.item(), one.values(), other.values()))
+    assert results[0] == results[1] == (24.0, [[2.0 - 0.125 * 12.0]], [[3.0 - 0.125 * 8.0]])
+    unequal = [make(one, chain={"accumulate": parts}) for parts in (1, 2)]
+    unequal[1].role = "discriminator"
+    with pytest.raises(ConfigError, match=r"generator.accumulate=1 and discriminator.accumulate=2: generator and disc"):
+        update_together(unequal, _product(one, other))
+
+
+def test_a_common_loss_without_gradient_names_both_roles() -> None:
+    chains = [make(Points((2.0,))), make(Points((3.0,)))]
+    chains[1].role = "discriminator"
+    with pytest.raises(RunError, match=r"generator and discriminator: the loss does not depend on the weights"):
+        update_together(chains, lambda: torch.ones(()))

@@ -227,7 +227,7 @@ def test_a_job_files_method_drops_the_presets_values_too() -> None:
 
 def test_a_components_own_prefix() -> None:
     made = plan("GAN", penalty="R1", R1__weight="5", labelled__realTarget="0.9")
-    assert made.parts["penalty"][1].weight == 5.0
+    assert made.parts["penalty.0"][1].weight == 5.0
     assert made.parts["objective"][1].real_target == 0.9
 
 

@@ -15,6 +15,7 @@ class Tiny(NamedTuple):
     networks: str
     dataset: str
     keys: Mapping[str, Any]
+    fixed_roles: tuple[str, ...] = ()  # networks that a strategy leaves alone
 
 
 POINTS = {"size": 256, "testSize": 32, "batchSize": 8}
@@ -27,6 +28,34 @@ TINY: dict[str, Tiny] = {
     "WGAN": Tiny(
         "Generator,Discriminator", "Circle", {**POINTS, "initDiscriminatorIterations": 3, "initIterations": 2}
     ),
+    "LSGAN": Tiny("Generator,Discriminator", "Circle", POINTS),
+    "WGAN_GP": Tiny("Generator,Discriminator", "Circle", {**POINTS, "discriminatorIterations": 2}),
+    "WGAN_LP": Tiny(
+        "Generator,Discriminator",
+        "Circle",
+        {**POINTS, "discriminatorIterations": 2, "initDiscriminatorIterations": 3, "initIterations": 2},
+    ),
+    "DRAGAN": Tiny("Generator,Discriminator", "Circle", {**POINTS, "labelNoise": 0.1}),
+    "HingeGAN": Tiny("Generator,Discriminator", "Circle", {**POINTS, "penalty": "R1", "R1.every": 3}),
+    "RpGAN": Tiny("Generator,Discriminator", "Circle", {**POINTS, "instanceNoise": 0.1}),
+    "RaGAN": Tiny("Generator,Discriminator", "Circle", {**POINTS, "penalty": "consistency"}),
+    "PacGAN": Tiny("Generator,Discriminator", "Circle", {**POINTS, "penalty": "R1", "instanceNoise": 0.1}),
+    "FeatureMatchingGAN": Tiny("Generator,Discriminator", "Circle", {**POINTS, "adversarialWeight": 0.5}),
+    "UnrolledGAN": Tiny("Generator,Discriminator", "Circle", {**POINTS, "unroll": 2, "generatorDim": 4}),
+    "SNGAN": Tiny("Generator,Discriminator", "Circle", {**POINTS, "discriminatorIterations": 2}),
+    "R3GAN": Tiny("Generator,Discriminator", "Circle", POINTS),
+    "CGAN": Tiny("Generator,Discriminator", "Ring", {**POINTS, "penalty": "R1", "generatorLabels": "uniform"}),
+    "ACGAN": Tiny("Generator,Discriminator", "Ring", {**POINTS, "penalty": "GP", "labelNoise": 0.1}),
+    "ProjectionGAN": Tiny("Generator,Discriminator", "Ring", {**POINTS, "discriminatorIterations": 2}),
+    "InfoGAN": Tiny("Generator,Discriminator", "Circle", {**POINTS, "categories": 3, "penalty": "R1,R2"}),
+    "BEGAN": Tiny("Generator,Autoencoder", "Circle", {**POINTS, "lambdaK": 0.5}),
+    "EBGAN": Tiny("Generator,Autoencoder", "Circle", {**POINTS, "instanceNoise": 0.1}),
+    "VAE": Tiny(
+        "Encoder,Decoder",
+        "Digits",
+        {"batchSize": 8, "sampleSize": 2, "validationSet": "0,100", "validationInterval": 2},
+    ),
+    "Target": Tiny("MLP,MLP", "Digits", {"batchSize": 8}, fixed_roles=("teacher",)),
     "FeedForward": Tiny("MLP", "Digits", {"batchSize": 8, "validationSet": "0,100", "validationInterval": 2}),
 }
 QUIET = {"traces": "lines", "threads": 1, "traceInterval": 2, "storeSeconds": 0, "sampleInterval": 0}

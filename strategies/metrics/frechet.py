@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ganglion.engine.api import (
-    ConfigError,
-    DataError,
-    Dataset,
-    Evaluation,
-    EvaluationContext,
-    Metric,
-    Settings,
-    hookimpl,
-    setting,
-)
-
-ROWS = 1000
-LEAST_ACCURACY = 0.99
+from ganglion.engine.api import DataError, Evaluation, EvaluationContext, Metric, Settings, hookimpl, setting
+from ganglion.strategies.metrics.judge import divergence, open_judge
 
 
 class Moments(NamedTuple):
@@ -29,13 +17,6 @@ class Moments(NamedTuple):
 
     mean: Tensor
     covariance: Tensor
-
-
-class Judged(NamedTuple):
-    """What the classifier says: features (rows, features) and class probabilities (rows, classes)."""
-
-    features: Tensor
-    probabilities: Tensor
 
 
 class MnistFrechetSettings(Settings):
@@ -52,8 +33,10 @@ class MnistFrechet(Metric):
     accuracy; job file `mnist-classifier` trains one. Heusel et al. 2017 (https://arxiv.org/abs/1706.08500) with our own
     features, so numbers compare only under one classifier. Beside it stand the floor (real test digits against the
     training images), the scale (the same with one digit missing, mean over the ten digits), the ratio of distance and
-    scale (at most 1: recognisable), the mean top-class confidence, how many digits appear with at least 1 % of the
-    samples, and the Kullback-Leibler divergence of the digit histogram from the training images' in nats.
+    scale (at most 1: recognisable), the mean top-class confidence, the score exp(E KL(p(class | image) || p(class)))
+    (Salimans et al. 2016, https://arxiv.org/abs/1606.03498; at most 10) and its ratio to that of the test digits, how
+    many digits appear with at least 1 % of the samples, and the Kullback-Leibler divergence of the digit histogram from
+    the training images' in nats.
     """
 
     Settings = MnistFrechetSettings
@@ -64,21 +47,15 @@ class MnistFrechet(Metric):
         )
 
     def evaluate(self, context: EvaluationContext) -> Evaluation:
-        if self.settings.classifier is None:
-            raise ConfigError(
-                "metric mnist-frechet-v1 needs classifier=TAG; 'learn --job mnist-classifier tag=judge' trains one"
-            )
-        judge = _judge(context.run(self.settings.classifier), self.settings.classifier)
+        judge = open_judge(context, self.settings.classifier, "mnist-frechet-v1", (1, 28, 28))
         splits = context.splits()
-        if splits.test is None:
-            raise DataError("metric mnist-frechet-v1 needs data with a test part")
-        test, labels = _judged(judge, splits.test, context), _labels(splits.test)
+        labels = None if splits.test is None else splits.test.targets()
+        if splits.test is None or labels is None:
+            raise DataError("metric mnist-frechet-v1 needs data with labels and a test part")
+        test, labels = judge.rows(context, splits.test), labels.cpu()
         accuracy = float((test.probabilities.argmax(1) == labels).double().mean())
-        if accuracy < LEAST_ACCURACY:
-            raise ConfigError(
-                f"classifier={self.settings.classifier}: {accuracy:.2%} of the test digits are right, 99.0 % are needed"
-            )
-        train = _judged(judge, splits.train, context)
+        judge.refuse_inaccurate(accuracy, "test digits")
+        train = judge.rows(context, splits.train)
         made = judge(context.samples(self.settings.count))
         reference = moments(train.features)
         missing = [frechet_distance(moments(test.features[labels != digit]), reference) for digit in range(10)]
@@ -91,6 +68,8 @@ class MnistFrechet(Metric):
             "oneDigitMissing": scale,
             "ratio": distance / scale,
             "confidence": float(made.probabilities.max(1).values.mean()),
+            "score": score(made.probabilities),
+            "scoreRatio": score(made.probabilities) / score(test.probabilities),
             "digits": float((shares >= 0.01).sum()),
             "digitDivergence": divergence(shares, real),
             "classifierAccuracy": accuracy,
@@ -101,40 +80,6 @@ class MnistFrechet(Metric):
             "rows": [[str(i), float(shares[i]), float(real[i])] for i in range(10)],
         }
         return Evaluation("mnist-frechet-v1", values, {"shares": table})
-
-
-def _judge(context: EvaluationContext, tag: str) -> Callable[[Tensor], Judged]:
-    network = context.strategy.context.networks.get("network")
-    features = getattr(network, "features", None)
-    predict = getattr(context.strategy, "predict", None)
-    if features is None or predict is None:
-        raise ConfigError(
-            f"classifier={tag}: it is not a classifier whose features can be read; train one with job mnist-classifier"
-        )
-
-    def judge(images: Tensor) -> Judged:
-        with torch.no_grad():
-            parts = [
-                (features(rows.to(context.device)), predict(rows.to(context.device))) for rows in images.split(ROWS)
-            ]
-        found, scores = (torch.cat([part[index].cpu().double() for part in parts]) for index in (0, 1))
-        return Judged(found.flatten(1), scores.softmax(1))
-
-    return judge
-
-
-def _judged(judge: Callable[[Tensor], Judged], dataset: Dataset, context: EvaluationContext) -> Judged:
-    parts = [
-        judge(context.own_scale(dataset.rows(rows).input.float().cpu()))
-        for rows in torch.arange(len(dataset)).split(ROWS)
-    ]
-    return Judged(torch.cat([part.features for part in parts]), torch.cat([part.probabilities for part in parts]))
-
-
-def _labels(dataset: Dataset) -> Tensor:
-    labels = dataset.targets()
-    assert labels is not None
-    return labels.cpu()
 
 
 def _histogram(probabilities: Tensor) -> Tensor:
@@ -160,10 +105,10 @@ def _root(matrix: Tensor) -> Tensor:
     return root
 
 
-def divergence(shares: Tensor, reference: Tensor) -> float:
-    """Kullback-Leibler divergence of one histogram from another, in nats; 0 log 0 is 0."""
-    present = shares > 0
-    return float((shares[present] * (shares[present] / reference[present].clamp_min(1e-12)).log()).sum())
+def score(probabilities: Tensor) -> float:
+    """exp of the mean Kullback-Leibler divergence of each row's probabilities (rows, classes) from their mean."""
+    apart = torch.xlogy(probabilities, probabilities / probabilities.mean(0).clamp_min(1e-300))
+    return math.exp(float(apart.sum(1).mean()))
 
 
 @hookimpl
