@@ -202,7 +202,7 @@ def _labels(entries: Mapping[str, SuiteEntry]) -> dict[str, str]:
     labels: dict[str, str] = {}
     for label in entries:
         if not is_tag(f"{label}-0"):
-            raise ConfigError(f"entry '{label}': a label is made of letters, digits, '.', '_' or '-'")
+            raise ConfigError(f"entry '{label}': a label is made of letters, digits, '_' and '-'")
         if fold(label) in (*labels, EVALUATE) or "." in label:
             other = labels.get(fold(label))
             reason = f"it means the same as '{other}'" if other else "keys could not be told apart from its own"
@@ -281,7 +281,7 @@ def _entry(
     try:
         own_networks = next((given.pop(key) for key in list(given) if fold(key) == "networks"), None)
         networks = own_networks or own.networks or (settings.networks or "").strip("[]")
-        from_suite = merged(suite.settings, own.settings)
+        from_suite, given = suite.settings, merged(own.settings, given)  # an entry's method drops the shared one's keys
         for key in (*from_suite, *given):
             _refuse_own(key)
         asked_pictures = PICTURE_KEYS & {fold(key) for key in (*from_suite, *given)}
