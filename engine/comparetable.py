@@ -153,13 +153,27 @@ class Table(NamedTuple):
 
 
 def tables(summary: Summary) -> list[Table]:
-    """One table per figure, and one of times."""
-    made = [_figure_table(figure, summary) for figure in summary.figures]
+    """The medians side by side where there are several figures, one table per figure, and one of times."""
+    made = [_overview(summary)] if len(summary.figures) > 1 else []
+    made += [_figure_table(figure, summary) for figure in summary.figures]
     speeds = [
         [speed.entry, str(speed.runs), _short(speed.iterations), _short(speed.seconds), _short(speed.rate)]
         for speed in summary.speeds
     ]
     return [*made, Table("time to learn (medians)", ["entry", "runs", "iterations", "seconds", "it/s"], speeds)]
+
+
+def _overview(summary: Summary) -> Table:
+    """The median of every figure and of the seconds, one line per entry."""
+    names = [figure.name.partition(".")[2] for figure in summary.figures]
+    columns = [
+        names[place] if names.count(names[place]) == 1 else figure.name for place, figure in enumerate(summary.figures)
+    ]
+    rows = []
+    for place, speed in enumerate(summary.speeds):
+        medians = [_short(figure.rows[place].median) for figure in summary.figures]
+        rows.append([speed.entry, *medians, _short(speed.seconds)])
+    return Table(f"medians over {len(summary.seeds)} seeds", ["entry", *columns, "seconds"], rows)
 
 
 def _figure_table(figure: Figure, summary: Summary) -> Table:

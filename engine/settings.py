@@ -475,6 +475,8 @@ def _unknown_key(key: _Key, owners: Sequence[Owner], roles: Sequence[str], level
         return f"unknown key '{key.text}'{where}; did you mean '{prefix}{near}' of {candidates[near]}?"
     if role is not None:
         return f"unknown key '{key.text}'{where}; did you mean the role '{role}'?"
-    if len(candidates) <= FEW:
-        return f"unknown key '{key.text}'{where}; there are: {', '.join(candidates)}"
+    others = {form for owner in owners for info in describe(owner.model) for form in info.also}
+    few = [name for name in candidates if name not in others]
+    if len(few) <= FEW:
+        return f"unknown key '{key.text}'{where}; there are: {', '.join(few)}"
     return f"unknown key '{key.text}'{where}: nothing in this job takes it; 'ganglion show KIND NAME' lists the keys"

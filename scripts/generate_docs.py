@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import click
+import yaml
 
 from ganglion.engine import hookspecs
 from ganglion.engine.adapters import AdapterSettings
@@ -96,6 +97,17 @@ def row(info: SettingInfo) -> list[str]:
     ]
 
 
+def shipped(folder: str) -> Callable[[], str]:
+    """Every file of a kind that ships, with its doc."""
+
+    def section() -> str:
+        files = sorted((ROOT / "strategies" / folder).glob("*.yaml"))
+        docs = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8"))["doc"] for file in files}
+        return table(["name", "what it is"], [[f"`{name}`", " ".join(doc.split())] for name, doc in docs.items()])
+
+    return section
+
+
 def commands() -> str:
     """Every command with the first sentence of its help."""
     rows = []
@@ -125,6 +137,9 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "networks": listed("network"),
     "datasets": listed("dataset"),
     "parts": listed("objective", "penalty"),
+    "metrics": listed("metric"),
+    "jobs": shipped("jobs"),
+    "suites": shipped("suites"),
     "commands": commands,
     "hooks": hooks,
     "plugin": plugin,

@@ -82,7 +82,7 @@ def test_k_follows_the_balance_and_is_held_between_0_and_1(start: float, real: f
     strategy.discriminator_loss = lambda batch, samples, drawn: _constant(
         strategy, "discriminator", real, realError=real
     )
-    strategy.generator_loss = lambda noise, batch, blur: _constant(strategy, "generator", fake)
+    strategy.generator_loss = lambda noise, batch: _constant(strategy, "generator", fake)
     values = strategy.process_iteration(0).values
     assert float(values["k"]) == pytest.approx(end, abs=1e-6) == float(strategy._k)
     assert float(values["convergence"]) == pytest.approx(real + abs(0.75 * real - fake))

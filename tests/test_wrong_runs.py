@@ -97,7 +97,7 @@ SAMPLES = {
     "sample pair count=1e9": ("count=1e9", "<= 1000000"),
     "sample pair count=2 count=3": ("given twice",),
     "sample pair cont=3": ("unknown key 'cont'", "did you mean 'count'"),
-    "sample pair xyzzy=3": ("unknown key 'xyzzy'", "there are: count, out, seed, checkpoint, device"),
+    "sample pair xyzzy=3": ("unknown key 'xyzzy'", "there are: count, out, seed, classes, checkpoint, device"),
     "sample pair seed=-1": ("seed=-1", "int >= 0"),
     "sample pair checkpoint=3": ("there is no checkpoint 3", "there are: 0, 2, 4"),
     "sample pair checkpoint=newest": ("checkpoint=newest", "latest, best, or an iteration"),
