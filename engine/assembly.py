@@ -23,6 +23,7 @@ from ganglion.engine.contracts import (
     RoleShape,
     Splits,
 )
+from ganglion.engine.decay import Span
 from ganglion.engine.device import find_device
 from ganglion.engine.errors import ConfigError, EngineError, NetworkError, PluginError, fold, nearest, suggestion
 from ganglion.engine.job import JobRequest, JobSettings, RoleSettings
@@ -90,7 +91,7 @@ def assemble(
         sampler=sampler,
         processors=chains,
         parts=grouped_parts({place: entry.thing(settings) for place, (entry, settings) in plan.parts.items()}),
-        horizon=decay_horizon(plan.job),
+        span=decay_span(plan.job),
         notify=told.append,
     )
     set_training(networks, True)
@@ -272,7 +273,7 @@ def _scale(data: AdaptedSplits, made: Range | None, spec: DataSpec) -> tuple[Ada
 
 def _chains(plan: Plan, networks: Mapping[str, nn.Module]) -> dict[str, ProcessorChain]:
     fixed = _fixed(plan.job.fixed, networks)
-    horizon = decay_horizon(plan.job)
+    span = decay_span(plan.job)
     chains = {}
     for role, network in networks.items():
         entry = plan.roles[role]
@@ -296,13 +297,16 @@ def _chains(plan: Plan, networks: Mapping[str, nn.Module]) -> dict[str, Processo
         )
         links = [chosen[name][0](chosen[name][1], network, parameters) for name in order if name in chosen]
         rate = getattr(entry.method_settings, "learning_rate", 1.0)
-        chains[role] = ProcessorChain(role, network, parameters, method, links, entry.chain, rate, horizon)
+        chains[role] = ProcessorChain(role, network, parameters, method, links, entry.chain, rate, span)
     return chains
 
 
-def decay_horizon(job: JobSettings) -> int:
-    """The iterations over which whatever falls reaches its end; 0 in a run without end."""
-    return job.decay_iterations or max(0, job.iterations)
+def decay_span(job: JobSettings) -> Span:
+    """The iterations between which whatever falls does. Raises ConfigError where it would end before it starts."""
+    end = job.decay_iterations or max(0, job.iterations)
+    if end and job.decay_start >= end:
+        raise ConfigError(f"decayStart={job.decay_start}: what falls ends at iteration {end}; give a smaller one")
+    return Span(job.decay_start, end)
 
 
 def _takes_part(link: Registered, settings: Any, entry: RolePlan) -> bool:

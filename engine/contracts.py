@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from ganglion.engine.errors import DataError
+from ganglion.engine.decay import Span
+from ganglion.engine.errors import ConfigError, DataError, PluginError
 from ganglion.engine.settings import Settings, setting
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ class LearningContext:
     sampler: BatchSampler | None = None
     processors: Mapping[str, ProcessorChain] = field(default_factory=dict)
     parts: Mapping[str, Any] = field(default_factory=dict)
-    horizon: int = 0  # iterations over which whatever falls reaches its end (`decayIterations`); 0: never
+    span: Span = Span(0, 0)  # noqa: RUF009 - the iterations between which whatever falls does
     notify: Callable[[str], None] = lambda sentence: None  # tells the user something in one sentence, in `setup`
 
 
@@ -363,12 +364,16 @@ class PenaltySettings(Settings):
     """Settings that every penalty has."""
 
     weight: float = setting(1.0, "multiplies the term", also=("penaltyWeight",), ge=0, lt=math.inf)
-    final_weight: float | None = setting(
-        None, "the weight at decayIterations, reached along half a cosine; none: it stays", ge=0, lt=math.inf
+    final_weight: float | None = setting(None, "the weight at decayIterations; none: it stays", ge=0, lt=math.inf)
+    fall: Literal["cosine", "exponential"] = setting(
+        "cosine", "how the weight gets from decayStart to there: half a cosine, or the same factor in every iteration"
     )
     every: int = setting(
         1, "lazy: the term counts in every n-th discriminator update, n times as much", unit="updates", ge=1
     )
+
+    def without_effect(self) -> Mapping[str, str]:
+        return {"fall": "it has no effect without finalWeight"} if self.final_weight is None else {}
 
 
 class Penalty(ABC):
@@ -378,6 +383,13 @@ class Penalty(ABC):
 
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()
+        if not isinstance(self.settings, PenaltySettings):
+            raise PluginError(f"{type(self).__name__}.Settings must be a subclass of PenaltySettings, which has weight")
+        start, end = self.settings.weight, self.settings.final_weight
+        if self.settings.fall == "exponential" and end is not None and not (start and end):
+            raise ConfigError(
+                f"{type(self).__name__}: fall=exponential never reaches 0; give weight and finalWeight above 0"
+            )
 
     def draw(self, stream: RandomStream, rows: Tensor) -> Tensor | None:
         """The random numbers that `penalty` needs for `rows`, drawn outside of the loss; None: it needs none."""
@@ -390,12 +402,17 @@ class Penalty(ABC):
     def factor(self, update: int, done: float) -> float:
         """What multiplies the term in the discriminator's update number `update` (0-based); 0: it is not due.
 
-        `done` is the share of `decayIterations` that is over.
+        `done` is the share of the way from `decayStart` to `decayIterations` that is over.
         """
         if update % self.settings.every:
             return 0.0
         start, end = self.settings.weight, self.settings.final_weight
-        weight = start if end is None else end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+        if end is None:
+            weight = start
+        elif self.settings.fall == "exponential":
+            weight = start * (end / start) ** done
+        else:
+            weight = end + (start - end) * (1 + math.cos(math.pi * done)) / 2
         return float(weight * self.settings.every)
 
 

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from ganglion.engine.contracts import Method
 from ganglion.engine.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ganglion.engine.contracts import Method
     from ganglion.engine.processors import ChainSettings
 
 Decay = Callable[[int], float]
 
 
-def decay_of(role: str, settings: ChainSettings, method: Method, rate: float, iterations: int) -> Decay | None:
+class Span(NamedTuple):
+    """The iterations between which whatever falls does; `end` is 0 in a run without end."""
+
+    start: int
+    end: int
+
+    def done(self, iteration: int) -> float:
+        """The share of the span that is over, from 0 to 1; 0 in a run without end."""
+        return min(max(iteration - self.start, 0) / (self.end - self.start), 1.0) if self.end else 0.0
+
+
+def decay_of(role: str, settings: ChainSettings, method: Method, rate: float, span: Span) -> Decay | None:
     """The learning rate as a function of the iteration; None where it is constant. Raises ConfigError."""
     kind = settings.decay_type
     if kind is None and settings.decay_rate is None:
@@ -31,24 +42,24 @@ def decay_of(role: str, settings: ChainSettings, method: Method, rate: float, it
     low = settings.min_learning_rate
     if low > rate:
         raise ConfigError(f"{role}: minLearningRate={low:g} lies above learningRate={rate:g}; give at most that")
-    return _decay(role, kind, settings.decay_rate, rate, low, iterations)
+    return _decay(role, kind, settings.decay_rate, rate, low, span)
 
 
-def _decay(role: str, kind: str, speed: float | None, rate: float, low: float, iterations: int) -> Decay:
+def _decay(role: str, kind: str, speed: float | None, rate: float, low: float, span: Span) -> Decay:
     if kind == "exponential":
         if speed is None:
             raise ConfigError(
                 f"{role}: decayType=exponential needs decayRate, the exponent per iteration, such as 1e-4"
             )
-        return lambda i: low + (rate - low) * math.exp(-i * speed)
+        return lambda i: low + (rate - low) * math.exp(-max(i - span.start, 0) * speed)
     if kind == "linear" and speed is not None:
-        return lambda i: max(low, rate - speed * i)
+        return lambda i: max(low, rate - speed * max(i - span.start, 0))
     if kind == "cosine" and speed is not None:
         raise ConfigError(
             f"{role}: decayRate={speed:g} means nothing to decayType=cosine, which ends at decayIterations"
         )
-    if iterations < 1:
+    if span.end < 1:
         raise ConfigError(f"{role}: decayType={kind} in a run without end needs decayIterations")
     if kind == "linear":
-        return lambda i: rate + (low - rate) * min(i / iterations, 1.0)
-    return lambda i: low + (rate - low) * (1.0 + math.cos(math.pi * min(i / iterations, 1.0))) / 2.0
+        return lambda i: rate + (low - rate) * span.done(i)
+    return lambda i: low + (rate - low) * (1.0 + math.cos(math.pi * span.done(i))) / 2.0

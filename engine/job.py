@@ -61,6 +61,9 @@ class JobSettings(Settings):
     decay_iterations: int | None = setting(
         None, "length of learning-rate decay; none: the iterations of the first start", unit="iterations", ge=1
     )
+    decay_start: int = setting(
+        0, "iterations before learning rates and weights of penalties begin to fall", unit="iterations", ge=0
+    )
     validation_interval: int = setting(1000, "iterations between validations", unit="iterations", ge=1)
     loss_threshold: float | None = setting(
         None,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganglion.engine.contracts import Batch, GradientProcessor, Loss, Method
-from ganglion.engine.decay import decay_of
+from ganglion.engine.decay import Span, decay_of
 from ganglion.engine.errors import ConfigError, RunError, fold, suggestion
 from ganglion.engine.settings import Settings, describe, setting
 
@@ -121,7 +121,7 @@ class ProcessorChain:
         links: Sequence[GradientProcessor],
         settings: ChainSettings,
         learning_rate: float,
-        decay_iterations: int,
+        span: Span,
     ) -> None:
         self.role = role
         self.network = network
@@ -133,7 +133,7 @@ class ProcessorChain:
         self.updates = 0
         self._factor = 1.0
         self._start_rate = learning_rate
-        self._decay = decay_of(role, settings, method, learning_rate, decay_iterations)
+        self._decay = decay_of(role, settings, method, learning_rate, span)
         self._before = [link.before for link in self.links if _overrides(type(link), "before")]
         self._after = [link.after for link in self.links if _overrides(type(link), "after")]
         self.begin(0)

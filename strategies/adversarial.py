@@ -221,9 +221,8 @@ class AdversarialStrategy(LearningStrategy):
         return stream.uniform(count, *self._latent, low=-1.0, high=1.0)
 
     def _done(self) -> float:
-        """The share of `decayIterations` that is over; 0 in a run without end."""
-        horizon = self.context.horizon
-        return min(self._iteration / horizon, 1.0) if horizon else 0.0
+        """The share of the way from `decayStart` to `decayIterations` that is over; 0 in a run without end."""
+        return self.context.span.done(self._iteration)
 
     def _blur(self, count: int) -> Tensor:
         """Instance noise for so many rows, on the discriminator's device."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ganglion.engine.assembly import assemble
 from ganglion.engine.contracts import Penalty
+from ganglion.engine.errors import ConfigError
 from ganglion.engine.folders import data_context
 from ganglion.engine.job import request
 from ganglion.engine.registry import Registry
@@ -214,6 +215,15 @@ def test_the_weight_falls_along_half_a_cosine() -> None:
     live = session("R1", **{"R1.weight": 2, "R1.finalWeight": 1, "decayIterations": 4, "iterations": 6})
     half = math.sqrt(0.5) / 2
     assert factors(live, range(6)) == pytest.approx([2.0, 1.5 + half, 1.5, 1.5 - half, 1.0, 1.0])
+
+
+def test_the_weight_falls_by_the_same_factor_and_not_before_its_start() -> None:
+    keys = {"R1.weight": 8, "R1.finalWeight": 1, "R1.fall": "exponential", "decayStart": 2, "decayIterations": 5}
+    assert factors(session("R1", **keys), range(7)) == pytest.approx([8, 8, 8, 4, 2, 1, 1])
+    with pytest.raises(ConfigError, match="R1: fall=exponential never reaches 0"):
+        session("R1", **{**keys, "R1.finalWeight": 0})
+    with pytest.raises(ConfigError, match="decayStart=5: what falls ends at iteration 5"):
+        session("R1", **{**keys, "decayStart": 5})
 
 
 # --- in the loop ------------------------------------------------------------------------------------------------------

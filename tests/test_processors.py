@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganglion.engine.averages import EMA
 from ganglion.engine.contracts import Batch, GradientProcessor, Loss, Method
+from ganglion.engine.decay import Span
 from ganglion.engine.errors import ConfigError, RunError, StoreError
 from ganglion.engine.links import L2, LINKS, Clamp, ClipNorm, ClipValue, DianneL2, DianneMomentum
 from ganglion.engine.methods import METHODS, Adagrad, Adam, AdamW, RmsProp, Sgd
@@ -35,6 +36,7 @@ def make(
     parameters: Sequence[nn.Parameter] | None = None,
     chain: Mapping[str, Any] | None = None,
     iterations: int = 100,
+    start: int = 0,
     **settings: Any,
 ) -> ProcessorChain:
     chosen = list(network.parameters()) if parameters is None else list(parameters)
@@ -47,7 +49,7 @@ def make(
         [link(link.Settings(**values), network, chosen) for link, values in links],
         ChainSettings(**(chain or {})),
         method_settings.learning_rate,  # type: ignore[attr-defined]
-        iterations,
+        Span(start, iterations),
     )
 
 
@@ -532,8 +534,8 @@ def test_a_chain_without_an_average_has_none() -> None:
 # --- learning rate --------------------------------------------------------------------------------------------------
 
 
-def rates(iterations: Sequence[int], **settings: Any) -> list[float]:
-    chain = make(nn.Linear(1, 1), learning_rate=0.5, chain=settings, iterations=100)
+def rates(iterations: Sequence[int], start: int = 0, **settings: Any) -> list[float]:
+    chain = make(nn.Linear(1, 1), learning_rate=0.5, chain=settings, iterations=100, start=start)
     found = []
     for iteration in iterations:
         chain.begin(iteration)
@@ -552,6 +554,14 @@ def test_learning_rate_decay_by_hand() -> None:
     assert rates(at, decay_type="linear", **low) == pytest.approx([0.5, 0.3, 0.1, 0.1])
     assert rates(at, decay_type="cosine", **low) == pytest.approx([0.5, 0.3, 0.1, 0.1])
     assert rates([25], decay_type="cosine") == pytest.approx([0.5 * (1 + math.sqrt(0.5)) / 2])
+
+
+def test_nothing_falls_before_its_start() -> None:
+    at, low = [0, 60, 80, 100, 200], {"min_learning_rate": 0.1}
+    assert rates(at, 60, decay_type="linear", **low) == pytest.approx([0.5, 0.5, 0.3, 0.1, 0.1])
+    assert rates(at, 60, decay_type="cosine", **low) == pytest.approx([0.5, 0.5, 0.3, 0.1, 0.1])
+    assert rates(at, 60, decay_type="linear", decay_rate=0.01) == pytest.approx([0.5, 0.5, 0.3, 0.1, 0.0])
+    assert rates(at, 60, decay_rate=0.01)[:3] == pytest.approx([0.5, 0.5, 0.5 * math.exp(-0.2)])
 
 
 def test_the_learning_rate_follows_the_iteration_not_the_updates() -> None:
