@@ -111,7 +111,7 @@ class Resolver:
         self.roles = self.strategy_class.roles
         self.networks = self._networks()
         self.dataset = registry.get("dataset", request.dataset)
-        preset = dict(self.strategy_class.preset)
+        preset = _without_gain(self.strategy_class.preset, (request.from_file, request.given))
         data_defaults = dict(self.strategy_class.defaults(spec)) if spec is not None else {}
         self.spec = spec
         self.former = former_keys(registry, request, self.strategy, self.dataset, self.networks)
@@ -335,11 +335,18 @@ class Resolver:
         return [each for each in unknown if self.levels[each.level].name != JOB_FILE or fold(each.key) not in forms]
 
     def _without_dropped(self, unknown: Sequence[Unknown], owners: Mapping[str, Sequence[Owner]]) -> list[Unknown]:
-        """Leave out a preset's keys for a method that another one replaced."""
+        """Leave out a preset's keys for a method, or for a penalty or the like, that another one replaced."""
         since = max(owner.since for role_owners in owners.values() for owner in role_owners)
         methods = [entry for entry in self.registry.all("processor") if _is_method(entry)]
         keys = {fold(info.key) for entry in methods for info in describe(settings_of(entry.thing))}
-        return [entry for entry in unknown if entry.level >= since or fold(entry.key.rpartition(".")[2]) not in keys]
+        parts = [entry for kind in set(self.strategy_class.parts.values()) for entry in self.registry.all(kind)]
+        forms = _own_forms(parts)
+        return [
+            entry
+            for entry in unknown
+            if not (entry.level < since and fold(entry.key.rpartition(".")[2]) in keys)
+            and not (entry.level < len(self.presets) and fold(entry.key) in forms)
+        ]
 
     def _dropped_methods(self, per_role: Mapping[str, tuple[list[Owner], Registered, list[Registered]]]) -> list[str]:
         changed = {role: entry[1].name for role, entry in per_role.items() if entry[0][3].since > 0}
@@ -379,6 +386,12 @@ def layer_arguments(network: Registered, context: NetworkContext | None) -> Mapp
     """The `Layer.argument` keys that a network takes; without a context, those of all its variants."""
     arguments = getattr(network.thing, "layer_arguments", None)
     return arguments(context) if arguments is not None else {}
+
+
+def _without_gain(preset: Mapping[str, Any], stronger: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A preset without its `initGain` where another `init` is asked for: to that the number means something else."""
+    named = {fold(key.rpartition(".")[2]) for keys in stronger for key in keys}
+    return {key: value for key, value in preset.items() if "init" not in named or fold(key) != "initgain"}
 
 
 def part_names(strategy: type[LearningStrategy], settings: Any) -> dict[str, tuple[str, str]]:

@@ -28,6 +28,8 @@ def apply_role_options(network: nn.Module, options: RoleSettings, where: str) ->
     asked = "spectralNorm=true" if options.spectral_norm else f"init={options.init}" if options.init else None
     if asked and not layers:
         raise NetworkError(f"{where}: {asked} is for Linear and convolutional layers, and this network has none")
+    for layer in layers if asked else ():
+        _refuse_computed(layer, options, f"{where}: {asked}")
     if options.init is not None:
         gain = DEFAULT_GAINS[options.init] if options.init_gain is None else options.init_gain
         initialise(network, options.init, gain)
@@ -47,7 +49,8 @@ def initialise(network: nn.Module, kind: str, gain: float) -> None:
     fill = _filler(kind, gain)
     for module in network.modules():
         if isinstance(module, WEIGHTED):
-            fill(_own_weight(module))
+            weight = _own_weight(module)
+            fill(weight.transpose(0, 1) if isinstance(module, nn.modules.conv._ConvTransposeNd) else weight)
             _follow(module)
         elif kind == "normal" and isinstance(module, NORMS) and module.weight is not None:
             nn.init.normal_(module.weight, 1.0, gain)
@@ -65,6 +68,18 @@ def _filler(kind: str, gain: float) -> Callable[[Tensor], object]:
     if kind == "he":
         return lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu").mul_(gain)
     return lambda weight: nn.init.orthogonal_(weight, gain)
+
+
+def _refuse_computed(layer: nn.Module, options: RoleSettings, where: str) -> None:
+    """Raises NetworkError for a weight that is not there yet, or is computed from others (weight normalisation)."""
+    own = _parametrizations(layer)
+    computed = hasattr(layer, "weight_g") or (own is not None and not hasattr(own, "original"))
+    if isinstance(getattr(layer, "weight", None), nn.parameter.UninitializedParameter):
+        raise NetworkError(f"{where}: a {type(layer).__name__} has no weight before its first rows; give its sizes")
+    if options.init is not None and computed:
+        raise NetworkError(
+            f"{where}: the weight of a {type(layer).__name__} is computed from others, so it has no start"
+        )
 
 
 def has_spectral_norm(layer: nn.Module) -> bool:

@@ -35,7 +35,8 @@ class Waves(nn.Module):
 
     def __init__(self, size: int, waves: int, highest: float) -> None:
         super().__init__()
-        frequencies = torch.randn(size, waves) * torch.logspace(0.0, math.log10(highest), waves)
+        directions = torch.nn.functional.normalize(torch.randn(size, waves), dim=0)
+        frequencies = directions * torch.logspace(0.0, math.log10(highest), waves)
         self.register_buffer("frequencies", frequencies)
         self.register_buffer("amplitudes", frequencies.norm(dim=0).reciprocal())
 

@@ -84,7 +84,7 @@ class ACGAN(LabelledStrategy):
 
     def generator_contest(self, fake: Tensor, batch: Batch | None) -> Loss:
         assert batch is not None
-        output = self._discriminator(fake)
+        output = self.judged(fake)
         game = self.played(output[:, :1], batch)
         classes = self.class_loss(output, self.labels(batch))
         total = game + classes * self.context.settings.generator_class_weight

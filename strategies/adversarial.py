@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -28,7 +28,6 @@ from ganglion.strategies.playing import AdversarialSettings, PlayerSettings
 from ganglion.strategies.schedule import Phase, Schedule, Turn, parse_schedule
 
 DEFAULT_LATENT = {"image": 100, "vector": 2, "sequence": 100}
-BATCH_COUPLED = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 class AdversarialStrategy(LearningStrategy):
@@ -75,6 +74,9 @@ class AdversarialStrategy(LearningStrategy):
         self._last_charges: dict[str, Tensor] = {}  # lazy penalties are reported in between too
         self._blurs: bool = settings.instance_noise > 0
         self._label_noise: float = getattr(settings, "label_noise", 0.0)
+        falls = self._blurs or any(penalty.settings.final_weight is not None for penalty in self._penalties)
+        if falls and not context.span.end:
+            context.notify("in a run without end instanceNoise and finalWeight never fall; give decayIterations")
         if self._penalties and batch_coupled(self._discriminator):
             context.notify(
                 "the discriminator has batch statistics, which couple the samples of a batch: a penalty on each "
@@ -114,6 +116,8 @@ class AdversarialStrategy(LearningStrategy):
     def train_generator(self) -> Mapping[str, Tensor]:
         """One update of the generator, from fresh noise."""
         batch = self.real_batch() if self.reads_real() else None
+        if batch is not None and self._blurs:
+            batch = batch.with_input(batch.input + self._blur(len(batch)))
         chain = self.context.processors["generator"]
         reuse = self.context.settings.reuse_noise and self._last_noise is not None
         noise = self._last_noise if reuse else self.draw_noise(self._batch_size())
@@ -154,11 +158,16 @@ class AdversarialStrategy(LearningStrategy):
     def generator_contest(self, fake: Tensor, batch: Batch | None) -> Loss:
         """The objective on samples that carry the generator's gradient."""
         assert self._objective is not None
-        fake_scores, real_scores = self.scores(fake, batch), None
+        return Loss(self.played(self.scores(fake, batch), batch))
+
+    def played(self, fake_scores: Tensor, batch: Batch | None) -> Tensor:
+        """The objective of the generator from scores that are there already."""
+        assert self._objective is not None
+        real_scores = None
         if batch is not None and self._objective.reads_real:
             with torch.no_grad():
                 real_scores = self.scores(batch.input, batch)
-        return Loss(self._objective.generator(real_scores, fake_scores))
+        return self._objective.generator(real_scores, fake_scores)
 
     def seen_fake(self, noise: Tensor, batch: Batch | None, blur: Tensor | None) -> Tensor:
         """What the discriminator is shown in the generator's update: samples made from `noise`, with instance noise."""
@@ -176,11 +185,15 @@ class AdversarialStrategy(LearningStrategy):
 
     def score_both(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of real and fake rows: one pass over both where that mixes nothing, two passes otherwise."""
+        twice = _twice(batch) if self._conditional and self._joint else batch
+        return self.pair(lambda rows: self.scores(rows, twice), batch.input, fake)
+
+    def pair(self, judge: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """What `judge` makes of real and fake rows, in one pass over both where that mixes nothing."""
         if not self._joint:
-            return self.scores(batch.input, batch), self.scores(fake, batch)
-        twice = batch.map(lambda rows: torch.cat((rows, rows))) if self._conditional else None
-        real_scores, fake_scores = self.scores(torch.cat((batch.input, fake)), twice).chunk(2)
-        return real_scores, fake_scores
+            return judge(real), judge(fake)
+        real_output, fake_output = judge(torch.cat((real, fake))).chunk(2)
+        return real_output, fake_output
 
     # --- what is drawn
 
@@ -196,7 +209,10 @@ class AdversarialStrategy(LearningStrategy):
 
     def _charge_name(self, penalty: Penalty) -> str:
         """Under what a penalty is reported: one alone as `penalty`, several by their names."""
-        return type(penalty).__name__ if len(self._penalties) > 1 else "penalty"
+        if len(self._penalties) == 1:
+            return "penalty"
+        name: str = self.context.settings.penalty[self._penalties.index(penalty)]
+        return name
 
     def real_batch(self) -> Batch:
         """The next batch of real rows."""
@@ -236,8 +252,11 @@ class AdversarialStrategy(LearningStrategy):
 
 
 def score_of(output: Any) -> Tensor:
-    """The scores of a discriminator's output: the tensor itself, or the field `score` of a named tuple."""
-    return output if isinstance(output, Tensor) else output.score
+    """The scores of a discriminator's output: the tensor itself, the field `score` of a named tuple, or the first."""
+    if isinstance(output, Tensor):
+        return output
+    score: Tensor = output.score if hasattr(output, "score") else output[0]
+    return score
 
 
 def _schedule(settings: PlayerSettings) -> Schedule:
@@ -255,15 +274,27 @@ def _schedule(settings: PlayerSettings) -> Schedule:
 
 def batch_coupled(network: nn.Module) -> bool:
     """Whether a network has layers that compute with the statistics of a batch."""
-    return any(isinstance(module, BATCH_COUPLED) for module in network.modules())
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
+    alone = [module for module in norms if isinstance(module, nn.modules.instancenorm._InstanceNorm)]
+    return any(module not in alone or module.track_running_stats for module in norms)
+
+
+def spectrally_normalised(network: nn.Module) -> bool:
+    """Whether a network has weights that every pass divides anew, in torch's newer or older way."""
+    return any(hasattr(module, "parametrizations") or hasattr(module, "weight_u") for module in network.modules())
+
+
+def _twice(batch: Batch) -> Batch:
+    """The conditions of a batch twice: its target and fields, without the rows, of which no condition is read."""
+    return batch.with_input(batch.input[:0]).map(lambda rows: torch.cat((rows, rows)))
 
 
 def one_pass(choice: str, discriminator: nn.Module) -> bool:
     """Whether real and fake rows share one pass, given `jointPass`. Raises ConfigError where that would mix them."""
-    coupled = batch_coupled(discriminator) or any(hasattr(each, "parametrizations") for each in discriminator.modules())
+    coupled = batch_coupled(discriminator) or spectrally_normalised(discriminator)
     if choice == "yes" and coupled:
         raise ConfigError(
-            "jointPass=yes: the discriminator has batch statistics or spectral normalisation, which one pass would "
-            "mix; use jointPass=auto"
+            "jointPass=yes: the discriminator has batch statistics or spectral normalisation, to which one pass over "
+            "both is something else than two; use jointPass=auto"
         )
     return choice != "no" and not coupled

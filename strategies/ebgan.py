@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ganglion.engine.api import Batch, ConfigError, LearningContext, Loss, hookimpl, setting
 from ganglion.strategies.charges import Drawn
+from ganglion.strategies.features import the_tensor
 from ganglion.strategies.reconstructing import ReconstructingSettings, ReconstructingStrategy
 
 CODE = "code"  # the name of the layer whose output the pulling-away term compares
@@ -91,7 +92,7 @@ class EBGAN(ReconstructingStrategy):
             energy = self.errors(fake).mean()
         finally:
             handle.remove()
-        together = pulling_away(codes[-1]) * self._pulling
+        together = pulling_away(the_tensor(codes, "code")) * self._pulling
         return Loss(energy + together, {"pullingAway": together})
 
 

@@ -28,6 +28,8 @@ class FeatureMatchingGAN(AdversarialStrategy):
     usual. f is what the layer named `features` gives, where the discriminator has one, else what its last Linear layer
     (without one, its last convolution) is given. Adam 3e-4, beta1 0.5, batch 100, as in the authors' code.
 
+    With `accumulate` the means are those of its parts.
+
     Deviations: without classes, so the discriminator's objective is the non-saturating one; the squared norm of the
     paper, where the code for CIFAR takes the mean of absolute differences.
     """

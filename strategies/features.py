@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -52,5 +53,13 @@ def with_features(network: nn.Module, place: FeaturePlace, *inputs: Tensor) -> F
     finally:
         hook.remove()
     own = getattr(output, "features", None)
-    features = own if isinstance(own, Tensor) else caught[-1]
-    return Featured(output, features.flatten(1))
+    return Featured(output, (own if isinstance(own, Tensor) else the_tensor(caught, "features")).flatten(1))
+
+
+def the_tensor(caught: Sequence[Any], name: str) -> Tensor:
+    """What a hook has caught, the first of several (a recurrent layer's). Raises NetworkError where it is no tensor."""
+    found = caught[-1] if caught else None
+    found = found[0] if isinstance(found, tuple) else found
+    if not isinstance(found, Tensor):
+        raise NetworkError(f"the layer of the network's {name} gives no tensor, or the network does not use it")
+    return found

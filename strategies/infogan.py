@@ -103,7 +103,7 @@ class InfoGAN(ConditionalStrategy):
 
     def generator_contest(self, fake: Tensor, batch: Batch | None) -> Loss:
         assert batch is not None
-        output = self._discriminator(fake)
+        output = self.judged(fake)
         game = self.played(output[:, :1], batch)
         lost = self.code_loss(output, batch.fields[CODES])
         total = game + lost * self.context.settings.information

@@ -22,7 +22,7 @@ from ganglion.engine.api import (
     one_hot,
     setting,
 )
-from ganglion.strategies.adversarial import AdversarialStrategy
+from ganglion.strategies.adversarial import AdversarialStrategy, score_of
 from ganglion.strategies.playing import AdversarialSettings
 
 TARGET = "target"
@@ -87,8 +87,7 @@ class ConditionalStrategy(AdversarialStrategy):
         return super().fake(noise if batch is None else self.told(noise, self.condition(batch)), batch)
 
     def scores(self, samples: Tensor, batch: Batch | None) -> Tensor:
-        scores: Tensor = self._discriminator(samples)
-        return scores[:, :1]
+        return self.judged(samples)[:, :1]
 
     def generator_loss(self, noise: Tensor, batch: Batch | None, blur: Tensor | None = None) -> Loss:
         return super().generator_loss(noise, self.asked(noise, batch), blur)
@@ -101,20 +100,12 @@ class ConditionalStrategy(AdversarialStrategy):
         return torch.cat((noise[:, : self._latent[0]], condition.to(noise)), 1)
 
     def both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """All that the discriminator gives for real and fake rows, in one pass where that mixes nothing."""
-        if not self._joint:
-            return self._discriminator(real), self._discriminator(fake)
-        real_output, fake_output = self._discriminator(torch.cat((real, fake))).chunk(2)
-        return real_output, fake_output
+        """All that the discriminator gives for real and fake rows."""
+        return self.pair(self.judged, real, fake)
 
-    def played(self, fake_scores: Tensor, batch: Batch | None) -> Tensor:
-        """The objective of the generator from scores that are there already."""
-        assert self._objective is not None
-        real_scores = None
-        if batch is not None and self._objective.reads_real:
-            with torch.no_grad():
-                real_scores = self.scores(batch.input, batch)
-        return self._objective.generator(real_scores, fake_scores)
+    def judged(self, rows: Tensor) -> Tensor:
+        """The score of every row and, where the discriminator `answers`, what it says beside."""
+        return score_of(self._discriminator(rows))
 
 
 class LabelledStrategy(ConditionalStrategy):

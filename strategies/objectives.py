@@ -121,7 +121,7 @@ class RelativisticAverage(Objective):
     """D: softplus(-(real - mean fake)) + softplus(fake - mean real). G: the same with the two exchanged.
 
     RaGAN, the paper's equation 14; the published loss is the mean of the two halves (`halves=mean`). The means are
-    over the batch, so the batch size is part of what is learnt.
+    over the batch, so the batch size is part of what is learnt; with `accumulate` over its parts.
     """
 
     reads_real = True
@@ -154,18 +154,18 @@ LOG2 = 0.6931471805599453
 
 
 class _Divergence(NamedTuple):
-    """An f-divergence: the output activation g of the variational function, and f's conjugate (the paper's table 6)."""
+    """An f-divergence (the paper's table 6): the activation g of the score, and f* of g in one, which rounds less."""
 
     activation: Callable[[Tensor], Tensor]
-    conjugate: Callable[[Tensor], Tensor]
+    bound: Callable[[Tensor], Tensor]
 
 
 DIVERGENCES = {
-    "KL": _Divergence(lambda v: v, lambda t: torch.exp(t - 1)),
-    "reverseKL": _Divergence(lambda v: -torch.exp(-v), lambda t: -1 - torch.log(-t)),
-    "pearson": _Divergence(lambda v: v, lambda t: t.square() / 4 + t),
-    "hellinger": _Divergence(lambda v: 1 - torch.exp(-v), lambda t: t / (1 - t)),
-    "JS": _Divergence(lambda v: logsigmoid(v) + LOG2, lambda t: -torch.log(2 - torch.exp(t))),
+    "KL": _Divergence(lambda v: v, lambda v: torch.exp(v - 1)),
+    "reverseKL": _Divergence(lambda v: -torch.exp(-v), lambda v: v - 1),
+    "pearson": _Divergence(lambda v: v, lambda v: v.square() / 4 + v),
+    "hellinger": _Divergence(lambda v: 1 - torch.exp(-v), torch.expm1),
+    "JS": _Divergence(lambda v: logsigmoid(v) + LOG2, lambda v: softplus(v) - LOG2),
 }
 
 
@@ -189,12 +189,11 @@ class Divergence(Objective):
 
     def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         kind = DIVERGENCES[self.settings.divergence]
-        return -kind.activation(real).mean(), kind.conjugate(kind.activation(fake)).mean()
+        return -kind.activation(real).mean(), kind.bound(fake).mean()
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         kind = DIVERGENCES[self.settings.divergence]
-        value = kind.activation(fake)
-        return -(kind.conjugate(value) if self.settings.saturating else value).mean()
+        return -(kind.bound(fake) if self.settings.saturating else kind.activation(fake)).mean()
 
 
 def logistic_halves(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,8 @@ class PlayerSettings(Settings):
     reuse_noise: bool = setting(False, "the generator's update starts from the noise of the last discriminator update")
     instance_noise: float = setting(
         0.0,
-        "standard deviation of noise on all that the discriminator sees; it falls to 0 at decayIterations",
+        "standard deviation of noise on all that the discriminator sees; from decayStart on it falls, to 0 at "
+        "decayIterations",
         ge=0,
         lt=math.inf,
     )

@@ -38,7 +38,7 @@ class ProjectionGAN(LabelledStrategy):
 
     def scores(self, samples: Tensor, batch: Batch | None) -> Tensor:
         assert batch is not None and batch.target is not None
-        output: Tensor = self._discriminator(samples)
+        output = self.judged(samples)
         label = batch.target.to(samples.device).unsqueeze(1)
         return output[:, :1] + output.gather(1, label + 1)
 

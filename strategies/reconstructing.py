@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from ganglion.engine.api import Batch, DataSpec, Port, RoleShape, Settings
@@ -45,10 +44,7 @@ class ReconstructingStrategy(AdversarialStrategy):
 
     def both_errors(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
         """Errors of real and fake rows, in one pass where that mixes nothing."""
-        if not self._joint:
-            return self.errors(batch.input), self.errors(fake)
-        real, false = self.errors(torch.cat((batch.input, fake))).chunk(2)
-        return real, false
+        return self.pair(self.errors, batch.input, fake)
 
 
 def values_of(network: Any, rows: Tensor) -> Tensor:

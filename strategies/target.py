@@ -31,6 +31,9 @@ class TargetSettings(Settings):
     criterion: str = setting("MSE", "what is minimised between the two outputs ('ganglion list criterion')")
 
 
+UNFIT = ("BCE", "GKL", "GAU")  # criteria that want probabilities, or two numbers for each
+
+
 class Target(LearningStrategy):
     """A trainee learns to give what a frozen teacher gives for the same input, whatever the data's own targets are.
 
@@ -70,10 +73,9 @@ class Target(LearningStrategy):
         self._criterion: Criterion = context.parts["criterion"]
 
     def setup(self, context: LearningContext) -> None:
-        if self._criterion.takes_classes:
-            raise ConfigError(
-                f"criterion={type(self._criterion).__name__}: it is for classes, and the teacher gives numbers; use MSE"
-            )
+        name = type(self._criterion).__name__
+        if self._criterion.takes_classes or name in UNFIT:
+            raise ConfigError(f"criterion={name}: the teacher gives numbers of any size; use MSE, ABS or HUB")
         self._teacher.eval()
 
     def process_iteration(self, i: int) -> LearnProgress:

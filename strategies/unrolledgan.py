@@ -48,7 +48,8 @@ class UnrolledGAN(AdversarialStrategy):
     generator's update; Adam 1e-4 for the discriminator and 1e-3 for the generator, beta1 0.5, batch 512, 256 numbers of
     noise, orthogonal weights of gain 1.4.
 
-    Deviations: penalties and label noise are part of the discriminator's own update, not of those looked ahead.
+    Deviations: penalties, label noise and the links of the discriminator's chain (such as `clamp`) are part of its own
+    update, not of those looked ahead.
     """
 
     Settings: ClassVar[type[Settings]] = UnrolledSettings
@@ -75,7 +76,9 @@ class UnrolledGAN(AdversarialStrategy):
                 "unroll: the discriminator has batch statistics, which updates that are undone would change; "
                 "name a discriminator without BatchNorm, or unroll=0"
             )
-        if context.settings.unroll_method == "adam" and set(self._chain.method.state_dict()) != set(ADAM):
+        if context.settings.unroll_method == "adam" and (
+            set(self._chain.method.state_dict()) != set(ADAM) or getattr(self._chain.method.settings, "weight_decay", 0)
+        ):
             raise ConfigError(
                 f"unrollMethod=adam goes on from the discriminator's Adam, and its method is "
                 f"{self._chain.settings.method}; use unrollMethod=sgd"
@@ -98,10 +101,7 @@ class UnrolledGAN(AdversarialStrategy):
         def scores(rows: Tensor) -> Tensor:
             return score_of(functional_call(self._discriminator, dict(weights), (rows,)))
 
-        if not self._joint:
-            return scores(batch.input), scores(fake)
-        real_scores, fake_scores = scores(torch.cat((batch.input, fake))).chunk(2)
-        return real_scores, fake_scores
+        return self.pair(scores, batch.input, fake)
 
     def _ahead(self, batch: Batch, fake: Tensor) -> Weights:
         """The discriminator's weights after `unroll` updates, as differentiable functions of `fake`."""

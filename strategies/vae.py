@@ -190,9 +190,9 @@ def _gives_logits(decoder: nn.Module) -> bool:
 
 
 def _check_criterion(criterion: Criterion) -> None:
-    if criterion.takes_classes:
-        name = type(criterion).__name__
-        raise ConfigError(f"criterion={name}: it is for classes, and VAE compares numbers; use BCE, MSE or GAU")
+    name = type(criterion).__name__
+    if criterion.takes_classes or name == "GKL":
+        raise ConfigError(f"criterion={name}: VAE compares numbers with numbers; use BCE, MSE or GAU")
 
 
 def _check_binary(spec: DataSpec, decoder: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from ganglion.engine.folders import data_context
 from ganglion.engine.job import request
 from ganglion.engine.registry import Registry
 from ganglion.engine.session import Session
-from ganglion.strategies.adversarial import one_pass
+from ganglion.strategies.adversarial import batch_coupled, one_pass, score_of
 from ganglion.strategies.charges import exchange
 
 REGISTRY = Registry().load()
@@ -291,3 +291,49 @@ def test_label_noise_exchanges_scores_of_pairs() -> None:
 def test_networks_in_the_wrong_order_are_named() -> None:
     with pytest.raises(ConfigError, match="order generator,discriminator"):
         session(networks="Discriminator,Generator")
+
+
+def test_instance_noise_is_on_real_rows_in_the_generators_update_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = session("RpGAN", instanceNoise=5, batchSize=64)
+    strategy: Any = live.strategy
+    shown: list[torch.Tensor] = []
+    judge = strategy.scores
+    monkeypatch.setattr(strategy, "scores", lambda rows, batch: shown.append(rows.detach()) or judge(rows, batch))
+    strategy.train_generator()
+    assert len(shown) == 2 and all(float(rows.std()) > 3 for rows in shown)
+
+
+def test_a_fall_in_a_run_without_end_is_told() -> None:
+    live = session("NSGAN", penalty="R1", iterations=-1, **{"R1.finalWeight": 0.1})
+    assert any("never fall; give decayIterations" in notice for notice in live.notices)
+    ends = session("NSGAN", penalty="R1", iterations=-1, decayIterations=5, **{"R1.finalWeight": 0.1})
+    assert not any("never fall" in notice for notice in ends.notices)
+
+
+def test_several_penalties_are_reported_by_the_names_that_they_were_given() -> None:
+    values = session("GAN", penalty="DRAGAN,consistency").strategy.process_iteration(0).values
+    assert {"DRAGAN", "consistency"} <= set(values)
+
+
+def test_only_statistics_of_a_batch_couple_its_samples() -> None:
+    assert batch_coupled(nn.Sequential(nn.BatchNorm1d(2)))
+    assert batch_coupled(nn.InstanceNorm2d(2, track_running_stats=True))
+    assert not batch_coupled(nn.InstanceNorm2d(2))
+    assert not batch_coupled(nn.LayerNorm(2))
+
+
+def test_scores_are_found_in_every_kind_of_output() -> None:
+    class Out(NamedTuple):
+        features: torch.Tensor
+        score: torch.Tensor
+
+    score = torch.ones(2, 1)
+    for output in (score, (score, torch.zeros(2)), Out(torch.zeros(2), score)):
+        assert score_of(output) is score
+
+
+def test_spectral_normalisation_of_either_kind_takes_two_passes() -> None:
+    newer, older = nn.Linear(2, 1), nn.Linear(2, 1)
+    assert not one_pass("auto", nn.utils.parametrizations.spectral_norm(newer))
+    assert not one_pass("auto", nn.utils.spectral_norm(older))
+    assert one_pass("auto", nn.Linear(2, 1))

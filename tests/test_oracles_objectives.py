@@ -292,3 +292,15 @@ def test_two_gaussians() -> None:
     for objective in (Minimax(), NonSaturating()):
         assert float(total(objective, 0.5 - real, 0.5 - fake)) == pytest.approx(exact, abs=1e-5)
     assert -float(total(Wasserstein(), -real, -fake)) == pytest.approx(1.0)  # a shift by 1
+
+
+@pytest.mark.parametrize("saturating", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "reach"), [("KL", 80), ("reverseKL", 80), ("pearson", 1e3), ("hellinger", 80), ("JS", 1e3)]
+)
+def test_a_divergence_is_finite_at_large_scores(kind: str, reach: float, saturating: bool) -> None:
+    scores = torch.tensor([[float(reach)], [-float(reach)]], requires_grad=True)
+    objective = divergence(kind, saturating)
+    for loss in (total(objective, scores, scores), objective.generator(None, scores)):
+        (gradient,) = torch.autograd.grad(loss, scores)
+        assert bool(loss.isfinite()) and bool(gradient.isfinite().all())

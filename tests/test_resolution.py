@@ -12,6 +12,7 @@ import pytest
 from tiny import QUIET, learn_tiny
 
 from ganglion.engine.commands import show
+from ganglion.engine.contracts import DataSpec
 from ganglion.engine.errors import ConfigError
 from ganglion.engine.evaluation import evaluate_run
 from ganglion.engine.job import parse_job, read_job, request
@@ -358,3 +359,21 @@ def test_a_key_of_several_metrics_reaches_all_that_fit(tmp_path: Path) -> None:
     assert evaluate(tmp_path, points_v1__count="60", size="100")["points-v1"]["samples"] == 60
     with pytest.raises(ConfigError, match=r"^count=0: metric points-v1 expects int >= 1"):
         evaluate(tmp_path, count="0")
+
+
+def test_a_presets_penalty_is_replaced_or_left_out_with_its_keys() -> None:
+    made = plan("WGAN_GP", penalty="LP", LP__weight="3")
+    assert [entry.name for entry, _ in made.parts.values()] == ["wasserstein", "LP"]
+    assert "GP.weight" not in made.values and made.parts["penalty.0"][1].weight == 3.0
+    assert list(plan("R3GAN", penalty="none").parts) == ["objective"]
+    assert [entry.name for entry, _ in plan("R3GAN", penalty="R1").parts.values()] == ["relativisticPaired", "R1"]
+    given = {"strategy": "WGAN_GP", "penalty": "LP", "GP.weight": "3"}
+    with pytest.raises(ConfigError, match=r"unknown key 'GP\.weight'"):
+        Resolver(REGISTRY, request("Generator,Discriminator", "Circle", given), DataSpec("vector", (2,))).plan()
+
+
+def test_a_presets_gain_belongs_to_its_initial_weights() -> None:
+    roles = plan("UnrolledGAN").roles
+    assert {(role.options.init, role.options.init_gain) for role in roles.values()} == {("orthogonal", 1.4)}
+    roles = plan("UnrolledGAN", init="normal").roles
+    assert {(role.options.init, role.options.init_gain) for role in roles.values()} == {("normal", None)}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ganglion.engine.api import (
+    DataError,
     Dataset,
     Evaluation,
     EvaluationContext,
@@ -91,9 +92,11 @@ class Balls(NamedTuple):
 
 
 def balls(points: Tensor, neighbours: int) -> Balls:
-    """A ball around each point, up to its k-th nearest neighbour among the other points (the last, of fewer)."""
+    """A ball around each point, up to its k-th nearest neighbour among the others. Raises DataError for too few."""
+    if len(points) <= neighbours:
+        raise DataError(f"metric coverage-v1 needs more than {neighbours} rows, and there are {len(points)}")
     apart = torch.cdist(points, points).fill_diagonal_(torch.inf)
-    nearest = apart.topk(min(neighbours, len(points) - 1), dim=1, largest=False).values
+    nearest = apart.topk(neighbours, dim=1, largest=False).values
     return Balls(points, nearest[:, -1])
 
 
