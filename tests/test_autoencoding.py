@@ -321,7 +321,8 @@ def test_criterion_follows_the_data() -> None:
             "criterion=BCE wants data in 0..1, and these are unbounded",
         ),
         ("Encoder,Generator", "Digits", {}, "these are in -1..1; use criterion=MSE"),
-        ("Encoder,Decoder", "Digits", {"criterion": "NLL"}, "criterion=NLL: it is for classes"),
+        ("Encoder,Decoder", "Digits", {"criterion": "NLL"}, "criterion=NLL: VAE compares numbers with numbers"),
+        ("Encoder,Decoder", "Digits", {"criterion": "GKL"}, "criterion=GKL: VAE compares numbers with numbers"),
         ("Encoder,Decoder", "Digits", {"criterion": "GAU"}, "criterion=GAU: the decoder declares the range"),
         ("Encoder,Decoder", "Circle", {"encoder.accumulate": 2}, "encoder.accumulate=2 and decoder.accumulate=1"),
         ("Decoder,Encoder", "Digits", {}, "Decoder is made for the decoder, not for the encoder"),
@@ -426,7 +427,7 @@ def test_target_says_where_the_teacher_comes_from_and_what_does_not_fit(tmp_path
     ):
         with pytest.raises(ConfigError, match=words):
             learn(f"MLP,{network}", "Digits", {**QUIET, "strategy": "Target", "initTag": initial}, runs=tmp_path)
-    with pytest.raises(ConfigError, match="criterion=NLL: it is for classes"):
+    with pytest.raises(ConfigError, match="criterion=NLL: the teacher gives numbers of any size; use MSE"):
         session("Target", "MLP,MLP", "Digits", criterion="NLL")
     said = _notices(tmp_path, "alone"), _notices(tmp_path, "taught", initTag="source")
     assert "the teacher has random weights; initTag=TAG takes those of a run" in said[0]

@@ -213,7 +213,9 @@ def test_neighbourhoods_by_hand() -> None:
     }
     assert manifold_figures(real, made, 1, 1)["coverage"] == 0.75  # nothing is within 1 of 2
     assert manifold_figures(real, made, 1, 1)["density"] == 0.75
-    assert balls(real, 9).radii.tolist() == [10, 9, 8, 10]  # of fewer, the last
+    assert balls(real, 3).radii.tolist() == [10, 9, 8, 10]
+    with pytest.raises(DataError, match="needs more than 4 rows, and there are 4"):
+        balls(real, 4)
 
 
 def test_collapsed_samples_are_precise_and_cover_nothing() -> None:

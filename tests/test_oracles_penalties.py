@@ -245,7 +245,7 @@ def test_the_loops_terms_are_those_of_the_penalties_by_themselves(penalty: str, 
     assert [type(charge.penalty).__name__.lower() for charge in drawn.charges] == [name.lower() for name in names]
     parts = []
     for name, charge in zip(names, drawn.charges, strict=True):
-        reported = loss.terms["penalty" if len(names) == 1 else type(charge.penalty).__name__]
+        reported = loss.terms["penalty" if len(names) == 1 else name]
         alone = charge.penalty.penalty(lambda x: strategy.scores(x, batch), batch.input, fake, charge.drawn)
         parts.append(alone * (1 + ALL.index(name)))
         torch.testing.assert_close(reported, parts[-1], rtol=1e-4, atol=1e-7)
