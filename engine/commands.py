@@ -370,12 +370,14 @@ def compare(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_j
     found = carry_out(
         str(entries), dataset, parse_tokens(tokens), plugins=plugins, runs=runs, notify=say, command=typed
     )
+    document = {"tag": found.tag, "directory": str(found.directory), "signal": found.signal, "runs": found.tasks}
     if found.summary is None:
+        if as_json:
+            print_json(document)
+            sys.stdout.flush()
         sys.exit(128 + found.signal)
     if as_json:
-        print_json(
-            {"tag": found.tag, "directory": str(found.directory), **found.summary._asdict(), "runs": found.tasks}
-        )
+        print_json({**document, **found.summary._asdict()})
     else:
         for table in tables(found.summary):
             print_table(table.columns, table.rows, title=table.title)
@@ -383,9 +385,14 @@ def compare(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_j
         for sentence in remarks(found.summary):
             say(sentence)
         say(f"table and pictures: {found.directory}")
+    whole, wrong = len(found.summary.seeds) * len(found.summary.speeds), []
     if found.summary.failed:
-        count = len(found.summary.failed)
-        raise RunError(f"{count} of {len(found.summary.seeds) * len(found.summary.speeds)} runs failed")
+        wrong.append(f"{len(found.summary.failed)} of {whole} runs failed")
+    if found.summary.unjudged:
+        count = len({task for tasks in found.summary.unjudged.values() for task in tasks})
+        wrong.append(f"{count} of {whole} runs could not be judged by every metric")
+    if wrong or found.summary.absent:
+        raise RunError("; ".join([*wrong, *found.summary.absent]))
 
 
 # --- this installation --------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ganglion.engine.adapters import AdapterSettings
 from ganglion.engine.errors import ConfigError, fold
 from ganglion.engine.registry import Registered, Registry
+from ganglion.engine.repository import Repository
 from ganglion.engine.resolution import settings_of
 from ganglion.engine.settings import Level, Owner, Settings, Unknown, refuse_unknown, resolve, setting
 
@@ -67,6 +68,25 @@ def resolve_judging(
         Judging(entry.name, {key: evaluate[key] for key in evaluate if key in taken[owner.label]})
         for entry, owner in zip(entries, metrics, strict=True)
     )
+
+
+def refuse_judges(registry: Registry, judging: Sequence[Judging], runs: Repository) -> None:
+    """A metric that needs another run as its judge has one. Raises ConfigError, StoreError."""
+    for each in judging:
+        chosen = [registry.get("metric", each.metric)] if each.metric else registry.all("metric")
+        for entry in chosen:
+            owner = Owner(f"metric {entry.name}", settings_of(entry.thing), prefix=entry.name)
+            level = [Level(f"{EVALUATE} keys", each.keys)]
+            try:
+                tag = getattr(resolve([owner], level, ()).settings[0], "classifier", "")
+            except ConfigError:
+                continue  # such a metric judges nothing, or it was refused
+            if tag is None and each.metric:
+                raise ConfigError(
+                    f"metric {entry.name} needs {EVALUATE}.classifier=TAG, the tag of the run that judges"
+                )
+            if tag:
+                runs.find(tag)
 
 
 class _Drawing(Settings):

@@ -54,6 +54,7 @@ def _panel(axes: Axes, figure: Figure) -> None:
     better = f" ({figure.better} is better)" if figure.better else ""
     axes.set_title(clean_text(figure.name + better), fontsize=9, parse_math=False)
     axes.tick_params(labelsize=8)
+    axes.locator_params(axis="x", nbins=4)  # five ticks at most: numbers do not run into each other
 
 
 def draw_entries(registry: Registry, record: Record, path: Path) -> list[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from ganglion.engine import files
 from ganglion.engine.comparing import Comparison, Entry
@@ -32,6 +34,17 @@ class Record:
         self.comparison = comparison
         self.document = document
         self.tasks: dict[str, dict[str, Any]] = document.setdefault("tasks", {})
+
+    @classmethod
+    def peek(cls, comparison: Comparison) -> Record:
+        """The record as it is, without the lock: to look at only. Raises StoreError and ConfigError."""
+        path = comparison.directory / COMPARISON
+        if comparison.clean or not path.exists():
+            _refuse_strangers(comparison.directory)
+            return cls(comparison, {})
+        document = _read(path)
+        refuse_others(comparison, document)
+        return cls(comparison, document)
 
     @classmethod
     @contextmanager
@@ -61,8 +74,24 @@ class Record:
 
     def missing(self, entry: Entry, seed: int) -> list[Any]:
         """The evaluations that a run has not had yet."""
-        done = self.of(entry, seed).get("evaluations", {})
+        done = {*self.of(entry, seed).get("evaluations", {})} - {*self.problems(entry, seed)}
         return [judging for judging in self.comparison.judging if judging.name() not in done]
+
+    def problems(self, entry: Entry, seed: int) -> dict[str, str]:
+        """Why evaluations that are asked for now failed, by their names."""
+        names = {judging.name() for judging in self.comparison.judging}
+        problems = self.of(entry, seed).get("problems", {})
+        return {name: reason for name, reason in problems.items() if name in names}
+
+    def notices(self) -> dict[str, list[str]]:
+        """What was said of entries and their runs: each sentence once, with the labels."""
+        said: dict[str, list[str]] = {}
+        for entry in self.comparison.entries:
+            of_runs = [self.of(entry, seed).get("notices", []) for seed in self.comparison.seeds]
+            own = self.document.get("notices", {}).get(entry.label, [])
+            for sentence in dict.fromkeys(one for each in (own, *of_runs) for one in each):
+                said.setdefault(sentence, []).append(entry.label)
+        return said
 
     def is_done(self, entry: Entry, seed: int) -> bool:
         """Whether nothing is left to do for a run."""
@@ -99,6 +128,7 @@ def _begin(comparison: Comparison) -> dict[str, Any]:
         "format": FORMAT,
         "tag": comparison.tag,
         "asked": {**now, "entries": entries},
+        "notices": document.get("notices", {}),
         "tasks": document.get("tasks", {}),
     }
 
@@ -148,4 +178,52 @@ def _read(path: Path) -> dict[str, Any]:
     version = document.get("format")
     if version != FORMAT or not isinstance(document.get("tasks"), dict) or not isinstance(document.get("asked"), dict):
         raise StoreError(f"{path}: expected the record of a comparison in format {FORMAT}, got format {version!r}")
+    try:
+        _Shape.model_validate(document)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise StoreError(f"{path}: {where} is not as this version writes it; clean=true starts anew") from None
     return document
+
+
+class _Task(BaseModel):
+    """What is kept of one run."""
+
+    model_config = ConfigDict(strict=True)
+    status: Literal["pending", "finished", "stopped", "failed"]
+    iteration: int | None = None
+    seconds: float | None = None
+    error: str = ""
+    evaluations: dict[str, dict[str, dict[str, float | None]]] = {}
+    problems: dict[str, str] = {}
+    notices: list[str] = []
+
+
+class _Finished(_Task):
+    """A run that learnt to its end."""
+
+    status: Literal["finished"]
+    iteration: int
+    seconds: float
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(strict=True)
+    entries: dict[str, dict[str, str]] = {}
+
+
+class _Shape(BaseModel):
+    """What a record must look like to be gone on with."""
+
+    model_config = ConfigDict(strict=True)
+    asked: _Asked
+    notices: dict[str, list[str]] = {}
+    tasks: dict[str, _Finished | _Task]
+
+    @field_validator("tasks")
+    @classmethod
+    def _whole(cls, tasks: dict[str, _Finished | _Task]) -> dict[str, _Finished | _Task]:
+        for name, task in tasks.items():
+            if task.status == "finished" and not isinstance(task, _Finished):
+                raise ValueError(name)
+        return tasks

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ganglion.engine.comparejudging import FigureChoice
 from ganglion.engine.comparerecord import Record, task_name
+from ganglion.engine.errors import suggestion
 from ganglion.engine.statistics import SIGNIFICANT, Interval, holm, median, median_interval, sign_flip, smallest_p
 from ganglion.engine.tables import clean_text, format_number
+
+ENOUGH = 6  # values whose lowest and highest enclose the median in more than 95 % of the cases
 
 
 class Row(NamedTuple):
@@ -32,9 +36,9 @@ class Figure(NamedTuple):
     better: str
     rows: Sequence[Row]
 
-    def best(self) -> float | None:
-        """The best median, where it is known which that is."""
-        medians = [row.median for row in self.rows if row.median is not None]
+    def best(self, seeds: int) -> float | None:
+        """The best median of those over all seeds, where it is known which that is."""
+        medians = [row.median for row in self.rows if row.median is not None and len(row.values) == seeds]
         return {"higher": max, "lower": min}[self.better](medians) if self.better and medians else None
 
 
@@ -57,6 +61,8 @@ class Summary(NamedTuple):
     constant: Mapping[str, float]  # medians of figures that are the same for every entry
     speeds: Sequence[Speed]
     failed: Mapping[str, str]  # what went wrong, by task
+    unjudged: Mapping[str, Sequence[str]]  # the tasks that could not be judged, by the reason
+    absent: Sequence[str]  # sentences on figures that no run has
     notices: Sequence[str]
 
 
@@ -73,7 +79,11 @@ def summarise(record: Record) -> Summary:
     }
     names = list(dict.fromkeys(name for runs in found.values() for values in runs.values() for name in values))
     choices = comparison.figures or [FigureChoice(name) for name in names]
-    notices = [f"no run has the figure {choice.name}" for choice in choices if choice.name not in names]
+    absent = [
+        f"no run has the figure {choice.name}{suggestion(choice.name, names)}"
+        for choice in choices
+        if choice.name not in names
+    ]
     constant, figures = {}, []
     for choice in choices:
         if choice.name not in names:
@@ -90,8 +100,17 @@ def summarise(record: Record) -> Summary:
         if record.of(entry, seed)["status"] == "failed"
     }
     speeds = [_speed(record, entry) for entry in comparison.entries]
-    notices += _too_few(figures)
-    return Summary(comparison.against, comparison.seeds, figures, constant, speeds, failed, notices)
+    unjudged: dict[str, list[str]] = {}
+    for entry, seed in comparison.tasks():
+        for reason in dict.fromkeys(record.problems(entry, seed).values()):
+            unjudged.setdefault(reason, []).append(task_name(entry, seed))
+    notices = [*comparison.notices, *_too_few(figures), *_too_short(figures)]
+    notices += [f"{_of(labels, comparison.entries)}: {said}" for said, labels in record.notices().items()]
+    return Summary(comparison.against, comparison.seeds, figures, constant, speeds, failed, unjudged, absent, notices)
+
+
+def _of(labels: Sequence[str], entries: Sequence[Any]) -> str:
+    return "every entry" if len(labels) == len(entries) > 1 else ", ".join(labels)
 
 
 def _column(runs: Mapping[int, Mapping[str, float | None]], name: str) -> dict[int, float]:
@@ -132,13 +151,29 @@ def _speed(record: Record, entry: Any) -> Speed:
 
 def _too_few(figures: Sequence[Figure]) -> list[str]:
     """What must be said where no test could find anything."""
-    pairs = [row.pairs for figure in figures for row in figure.rows if row.pairs]
-    if not pairs or smallest_p(max(pairs)) <= SIGNIFICANT:
+    pairs = [[row.pairs for row in figure.rows if row.pairs] for figure in figures]
+    pairs = [each for each in pairs if each]
+    if not pairs:
         return []
+    tests, most = max(len(each) for each in pairs), max(max(each) for each in pairs)
+    least = tests * smallest_p(most)
+    if least <= SIGNIFICANT:
+        return []
+    needed = next(count for count in itertools.count(1) if tests * 2 / 2**count <= SIGNIFICANT)
+    formula = f"2 / 2^{most}" if tests == 1 else f"{tests} * 2 / 2^{most}"
     return [
-        f"with {max(pairs)} pair{'s' if max(pairs) > 1 else ''} no sign-flip test can be significant at 5 %: the "
-        f"smallest p is 2 / 2^{max(pairs)} = {smallest_p(max(pairs)):.4g}; it takes 6 seeds or more"
+        f"with {_many(most, 'pair')} and {_many(tests, 'comparison')} no sign-flip test can be significant at 5 %: "
+        f"p (Holm) is at least {formula} = {min(1.0, least):.4g}; it takes {needed} seeds or more"
     ]
+
+
+def _too_short(figures: Sequence[Figure]) -> list[str]:
+    """What must be said where an interval cannot cover the median as often as it claims."""
+    counts = [len(row.values) for figure in figures for row in figure.rows if row.values]
+    if not counts or min(counts) >= ENOUGH:
+        return []
+    share = 100 * (1 - 2.0 ** (1 - min(counts)))
+    return [f"with n = {min(counts)} the interval of the median covers it at most {share:g} % of the time"]
 
 
 # --- tables -------------------------------------------------------------------------------------------------------
@@ -171,19 +206,21 @@ def _overview(summary: Summary) -> Table:
     ]
     rows = []
     for place, speed in enumerate(summary.speeds):
-        medians = [_short(figure.rows[place].median) for figure in summary.figures]
+        found = [figure.rows[place] for figure in summary.figures]
+        medians = [_short(row.median) + ("!" if len(row.values) < len(summary.seeds) else "") for row in found]
         rows.append([speed.entry, *medians, _short(speed.seconds)])
-    return Table(f"medians over {len(summary.seeds)} seeds", ["entry", *columns, "seconds"], rows)
+    return Table(f"medians over {_many(len(summary.seeds), 'seed')}", ["entry", *columns, "seconds"], rows)
 
 
 def _figure_table(figure: Figure, summary: Summary) -> Table:
     better = f" ({figure.better} is better; * the best median)" if figure.better else ""
-    best = figure.best()
+    best = figure.best(len(summary.seeds))
     rows = []
     for row in figure.rows:
-        mark = " *" if best is not None and row.median == best else ""
+        whole = len(row.values) == len(summary.seeds)
+        mark = " *" if best is not None and whole and row.median == best else ""
         interval = "" if row.interval is None else f"{_short(row.interval.low)} .. {_short(row.interval.high)}"
-        runs = f"{len(row.values)}" if len(row.values) == len(summary.seeds) else f"{len(row.values)}!"
+        runs = f"{len(row.values)}" if whole else f"{len(row.values)}!"
         tests = [_short(row.difference), _short(row.p), _short(row.holm)]
         rows.append([row.entry, runs, _short(row.median) + mark, interval, *tests])
     columns = ["entry", "n", "median", "95 % interval", f"mean - {summary.against}", "p", "p (Holm)"]
@@ -201,12 +238,25 @@ def _short(value: float | None) -> str:
 def remarks(summary: Summary) -> list[str]:
     """What the tables leave out, in sentences."""
     said = list(summary.notices)
-    if any(len(row.values) < len(summary.seeds) for figure in summary.figures for row in figure.rows):
-        said.append(f"n!: this figure is missing in some of the {len(summary.seeds)} runs")
+    missing = _missing(summary)
+    if missing:
+        said.append(f"!: figures are missing of {', '.join(missing)}")
     if summary.constant:
         same = ", ".join(f"{name} = {_short(value)}" for name, value in summary.constant.items())
         said.append(f"the same for every entry: {same}")
+    said += [f"{', '.join(tasks)} could not be judged: {reason}" for reason, tasks in summary.unjudged.items()]
     return [*said, *(f"{task} failed: {reason}" for task, reason in summary.failed.items())]
+
+
+def _missing(summary: Summary) -> list[str]:
+    """The runs that a figure lacks, and those of them that failed."""
+    rows = [row for figure in summary.figures for row in figure.rows]
+    names = dict.fromkeys(f"{row.entry}-{seed}" for row in rows for seed in summary.seeds if seed not in row.values)
+    return [f"{name} (failed)" if name in summary.failed else name for name in names]
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def markdown(title: str, facts: Mapping[str, str], summary: Summary) -> str:

@@ -9,11 +9,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganglion.engine.errors import EngineError, fold
+
+if TYPE_CHECKING:
+    from ganglion.engine.registry import Registry
+    from ganglion.engine.repository import Run
 
 PATIENCE = 120.0  # seconds that a process of a comparison that was killed may take to store its run and end
 
@@ -61,7 +65,6 @@ def carry_out(task: Mapping[str, Any]) -> dict[str, Any]:
     """Learn, or go on learning, and judge. Raises EngineError."""
     import torch
 
-    from ganglion.engine.evaluation import evaluate_run
     from ganglion.engine.registry import Registry
     from ganglion.engine.repository import Repository
 
@@ -72,26 +75,51 @@ def carry_out(task: Mapping[str, Any]) -> dict[str, Any]:
     until = time.monotonic() + PATIENCE
     while run.locked and time.monotonic() < until:
         time.sleep(0.1)
-    learnt = _learnt(run, task)
+    notices: list[str] = []
+    learnt = _learnt(run, task, notices.append)
     if learnt["status"] == "stopped":
         return learnt
     registry = Registry().load(task["plugins"])
-    evaluations = {}
+    evaluations, problems = {}, {}
     for judging in task["judging"]:
-        drawing = {fold(key): value for key, value in judging["keys"].items() if fold(key) in ("checkpoint", "seed")}
-        keys = {key: value for key, value in judging["keys"].items() if fold(key) not in drawing}
-        checkpoint, seed = drawing.get("checkpoint", "latest"), int(drawing.get("seed", 0))
-        others = Path(task["others"])
-        found = evaluate_run(registry, run, judging["metric"], checkpoint, task["device"], seed, keys, _say, others)
-        evaluations[judging["name"]] = {each.metric: dict(each.values) for each in found}
-    return {**learnt, "evaluations": evaluations}
+        try:
+            evaluations[judging["name"]] = _judged(registry, run, judging, task)
+        except EngineError as error:  # what was learnt, and what others find, is kept
+            problems[judging["name"]] = str(error).removeprefix(f"run '{run.tag}': ")
+        except Exception as error:
+            traceback.print_exc()
+            problems[judging["name"]] = f"{type(error).__name__}: {error}"
+        if judging["name"] in problems and judging["metric"] is None:
+            evaluations[judging["name"]] = _stored(run, judging, learnt["iteration"])
+    return {**learnt, "evaluations": evaluations, "problems": problems, "notices": notices}
 
 
-def _learnt(run: Any, task: Mapping[str, Any]) -> dict[str, Any]:
+def _stored(run: Run, judging: Mapping[str, Any], iteration: int) -> dict[str, Any]:
+    """What the metrics found that came before the one that failed."""
+    from ganglion.engine.documents import read_json
+
+    documents = [read_json(path) for path in sorted(run.evaluation().glob("*.json"))]
+    same = [each for each in documents if each["iteration"] == iteration and each["keys"] == judging["keys"]]
+    return {each["metric"]: each["values"] for each in same}
+
+
+def _judged(registry: Registry, run: Run, judging: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of one evaluation, by metric."""
+    from ganglion.engine.evaluation import evaluate_run
+
+    drawing = {fold(key): value for key, value in judging["keys"].items() if fold(key) in ("checkpoint", "seed")}
+    keys = {key: value for key, value in judging["keys"].items() if fold(key) not in drawing}
+    checkpoint, seed = drawing.get("checkpoint", "latest"), int(drawing.get("seed", 0))
+    others = Path(task["others"])
+    found = evaluate_run(registry, run, judging["metric"], checkpoint, task["device"], seed, keys, _say, others)
+    return {each.metric: dict(each.values) for each in found}
+
+
+def _learnt(run: Run, task: Mapping[str, Any], notify: Callable[[str], None]) -> dict[str, Any]:
     """How far the run came and in how many seconds; it learns unless it is finished."""
     from ganglion.engine.launch import learn
 
-    common: dict[str, Any] = {"plugins": task["plugins"], "runs": task["runs"], "notify": _say, "quiet": True}
+    common: dict[str, Any] = {"plugins": task["plugins"], "runs": task["runs"], "notify": notify, "quiet": True}
     if not run.checkpoints().iterations():
         clean = {"clean": "true"} if run.exists else {}  # it ended before it had stored anything
         keys = {**task["given"], "strategy": task["strategy"], "tag": task["tag"], "seed": str(task["seed"]), **clean}

@@ -43,6 +43,7 @@ OWN = {  # keys of a job that a comparison sets itself, and what to write for th
     "strategy": "the entries name the strategies",
 }
 BASE = {"traces": "lines", "sampleInterval": "0", "threads": "1", "keep": "1"}  # unless something else is asked for
+HEADS = ("data", "job", "role", "chain")  # what keys begin with, and labels cannot be
 PICTURE_KEYS = {"traces", "sampleinterval"}
 
 
@@ -117,6 +118,7 @@ class Comparison:
     device: str
     plugins: tuple[str, ...]
     command: str = ""
+    notices: tuple[str, ...] = ()
 
     def tasks(self) -> list[tuple[Entry, int]]:
         """Every run, all entries of one seed before the next seed: what is done first is a comparison already."""
@@ -133,7 +135,7 @@ def plan_comparison(
 ) -> Comparison:
     """Resolve and check all that is asked for; nothing is written. Raises ConfigError."""
     suite = _suite(registry, entries)
-    labels = _labels(suite.entries)
+    labels = _labels(registry, suite.entries)
     own, shared, evaluate, by_label = _sorted_keys(keys, labels)
     own = own if dataset is None else {**own, "dataset": dataset}
     settings = _own_settings(suite, own)
@@ -148,7 +150,7 @@ def plan_comparison(
     evaluate = merged(suite.evaluate, evaluate)
     judging = resolve_judging(registry, settings.metrics, evaluate, made[0].plan.dataset)
     named = [entry.label for entry in made]
-    against = _label(settings.against, {fold(label): label for label in named}, "against") if settings.against else ""
+    against, notices = _against(settings, own, named, labels)
     tag = settings.tag or _tag(made, budget)
     return Comparison(
         tag=tag,
@@ -157,7 +159,7 @@ def plan_comparison(
         entries=made,
         seeds=seeds,
         budget=budget,
-        against=against or named[0],
+        against=against,
         judging=judging,
         figures=tuple(resolve_figure(registry, text, judging) for text in settings.figures),
         evaluate=evaluate,
@@ -166,6 +168,7 @@ def plan_comparison(
         device=settings.device,
         plugins=registry.files,
         command=command,
+        notices=notices,
     )
 
 
@@ -197,13 +200,17 @@ def _suite(registry: Registry, wanted: str | Sequence[str]) -> Suite:
     return Suite(made)
 
 
-def _labels(entries: Mapping[str, SuiteEntry]) -> dict[str, str]:
+def _labels(registry: Registry, entries: Mapping[str, SuiteEntry]) -> dict[str, str]:
     """The labels by their folded form. Raises ConfigError for one that cannot name runs, and for two alike."""
     labels: dict[str, str] = {}
+    taken = {EVALUATE, *HEADS}
+    for entry in entries.values():
+        with suppress(EngineError):  # told later, with the entry
+            taken |= {fold(role) for role in registry.get("strategy", entry.strategy).thing.roles}
     for label in entries:
         if not is_tag(f"{label}-0"):
             raise ConfigError(f"entry '{label}': a label is made of letters, digits, '_' and '-'")
-        if fold(label) in (*labels, EVALUATE) or "." in label:
+        if fold(label) in (*labels, *taken) or "." in label:
             other = labels.get(fold(label))
             reason = f"it means the same as '{other}'" if other else "keys could not be told apart from its own"
             raise ConfigError(f"entry '{label}': {reason}; give it another label")
@@ -215,6 +222,20 @@ def _label(name: str, labels: Mapping[str, str], key: str) -> str:
     if fold(name) not in labels:
         raise ConfigError(f"{key}={name}: there is no such entry{suggestion(name, labels.values())}")
     return labels[fold(name)]
+
+
+def _against(
+    settings: CompareSettings, own: Mapping[str, str], named: Sequence[str], labels: Mapping[str, str]
+) -> tuple[str, tuple[str, ...]]:
+    """The entry that every other is tested against; the first where the suite's does not take part, and a sentence."""
+    if settings.against is None:
+        return named[0], ()
+    taking = {fold(label): label for label in named}
+    asked = any(fold(key) == "against" for key in own)
+    if asked or fold(settings.against) in taking or fold(settings.against) not in labels:
+        return _label(settings.against, taking, "against"), ()
+    left = labels[fold(settings.against)]
+    return named[0], (f"the suite's against={left} does not take part: tests are against {named[0]}",)
 
 
 def _sorted_keys(

@@ -5,20 +5,30 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
+from ganglion.engine.assembly import assemble
+from ganglion.engine.comparejudging import refuse_judges
 from ganglion.engine.comparepictures import draw_entries, draw_figures
 from ganglion.engine.comparepool import run_tasks
 from ganglion.engine.comparerecord import PICTURE, RUNS, SAMPLES, TABLE, Record, task_name
 from ganglion.engine.comparetable import Summary, markdown, summarise
 from ganglion.engine.comparing import Comparison, Entry, plan_comparison
+from ganglion.engine.data import check_finite
+from ganglion.engine.errors import ConfigError, EngineError
 from ganglion.engine.files import make_folder, write_atomic
+from ganglion.engine.folders import data_context
 from ganglion.engine.recording import now
 from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository
 from ganglion.engine.settings import format_value
+from ganglion.engine.streams import undisturbed
 from ganglion.engine.tables import format_duration, format_number
+from ganglion.engine.validation import can_validate
 
 
 class Compared(NamedTuple):
@@ -49,7 +59,9 @@ def compare(
     registry = Registry().load(plugins)
     texts = {key: format_value(value) for key, value in keys.items()}
     comparison = plan_comparison(registry, entries, dataset, texts, runs, command)
+    notices = _rehearse(registry, comparison, notify)
     with Record.locked(comparison) as record:
+        record.document["notices"] = {**record.document.get("notices", {}), **notices}
         record.save()
         make_folder(comparison.directory / RUNS)
         number = _carry_out(comparison, record, notify)
@@ -58,6 +70,47 @@ def compare(
         summary = summarise(record)
         _write(registry, record, summary, notify)
         return Compared(comparison.tag, comparison.directory, summary, record.tasks)
+
+
+def _rehearse(registry: Registry, comparison: Comparison, notify: Callable[[str], None]) -> dict[str, list[str]]:
+    """Assemble every entry that has runs to do once, so that what cannot begin is refused before anything is written.
+
+    What was said of each entry. Raises InputError.
+    """
+    record = Record.peek(comparison)
+    left = [entry for entry in comparison.entries if not all(record.is_done(entry, seed) for seed in comparison.seeds)]
+    if left:
+        refuse_judges(registry, comparison.judging, Repository(comparison.directory.parent))
+    said, threads = {}, torch.get_num_threads()
+    try:
+        for entry in left:
+            with undisturbed():
+                said[entry.label] = _assembled(registry, comparison, entry, notify)
+    except EngineError as error:
+        raise type(error)(f"entry {entry.label}: {error}") from None
+    finally:
+        torch.set_num_threads(threads)
+    return said
+
+
+def _assembled(registry: Registry, comparison: Comparison, entry: Entry, notify: Callable[[str], None]) -> list[str]:
+    """What is said when an entry begins, with the first seed. Raises InputError where it cannot."""
+    if comparison.budget.kind == "seconds" and entry.plan.job.decay_iterations is None:
+        for role in entry.plan.roles.values():
+            kind = role.chain.decay_type
+            if kind == "cosine" or (kind == "linear" and role.chain.decay_rate is None):
+                raise ConfigError(f"decayType={kind} needs decayIterations=N with budget=seconds")
+    asked = entry.plan.request
+    asked = replace(asked, given={**asked.given, "seed": str(comparison.seeds[0])})
+    session = assemble(registry, asked, data_context(notify))
+    try:
+        for part in (session.data.train, session.data.validation, session.data.test):
+            if part is not None:
+                check_finite(part, comparison.dataset)
+        can_validate(session)
+        return list(session.notices)
+    finally:
+        session.sampler.close()
 
 
 def _carry_out(comparison: Comparison, record: Record, notify: Callable[[str], None]) -> int:
@@ -107,9 +160,14 @@ def _task(comparison: Comparison, record: Record, entry: Entry, seed: int) -> di
 def _keep(task: dict[str, Any], result: Mapping[str, Any]) -> None:
     """Take over what came of a run, beside evaluations that it had before."""
     evaluations = {**task.get("evaluations", {}), **result.get("evaluations", {})}
+    problems = {
+        name: said for name, said in task.get("problems", {}).items() if name not in result.get("evaluations", {})
+    }
+    problems |= result.get("problems", {})
+    notices = list(dict.fromkeys([*task.get("notices", []), *result.get("notices", [])]))
     for name in ("error", "traceback"):
         task.pop(name, None)
-    task.update({key: value for key, value in result.items() if key != "evaluations"}, evaluations=evaluations)
+    task.update({**result, "evaluations": evaluations, "problems": problems, "notices": notices})
 
 
 def _outcome(result: Mapping[str, Any], seconds: float) -> str:

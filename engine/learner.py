@@ -97,6 +97,7 @@ class Learner:
         self._traced = (self.iteration, self._began)
         if self.iteration == 0:
             self.make_pictures()
+            self._began = time.monotonic()  # `seconds` are those of learning: the first picture reads a library
         with self._signals():
             reason = self._iterate()
         number = 0 if self._is_last() else self._signal  # a signal during the last iteration stops nothing

@@ -172,6 +172,6 @@ def _class_of(name: str, known: Sequence[str], refusal: str) -> int:
     if name.isascii() and name.isdecimal() and int(name) < len(known):
         return int(name)
     alike = [number for number, other in enumerate(known) if fold(other) == fold(name)]
-    if len(alike) == 1:
+    if len(alike) == 1 and any(letter.isalpha() for letter in name):  # -1 is no other spelling of 1
         return alike[0]
     raise ConfigError(f"{refusal}{suggestion(name, known)}")

@@ -128,6 +128,9 @@ def hints(run: Run, session: Session, outcome: Outcome, where: str) -> list[str]
         lines.append(f"draw more: ganglion sample {run.tag} count=64 out=samples.png{options}")
     lines.append(f"judge it: ganglion evaluate {run.tag}{options}")
     longer = "" if outcome.status == "stopped" else f" iterations={max(1000, 2 * outcome.iteration)}"
+    allowed = plan.job.seconds
+    if longer and allowed is not None and outcome.seconds >= allowed:
+        longer = f" seconds={max(60, 2 * round(outcome.seconds))}"
     lines.append(f"go on: learn tag={run.tag}{longer}{options}")
     return lines
 

@@ -155,8 +155,12 @@ def _items(value: Any) -> list[Any]:
 
 
 def _split(text: str) -> list[str]:
-    inner = text[1:-1] if text[:1] in "[(" and text[-1:] in "])" else text
-    return [part.strip() for part in inner.split(",") if part.strip()]
+    inner = (text[1:-1] if text[:1] in "[(" and text[-1:] in "])" else text).strip()
+    parts = [part.strip() for part in inner.split(",")] if inner else []
+    parts = parts[:-1] if len(parts) > 1 and not parts[-1] else parts  # one comma may stand at the end
+    if not all(parts):
+        raise ValueError("a list without empty places")
+    return parts
 
 
 def _parse_bool(value: Any) -> bool:

@@ -18,11 +18,13 @@ import yaml
 from commandline import PAIR, call, refused, runs_folder
 from safetensors.torch import load_file
 
+from ganglion.engine.comparepictures import _panel
 from ganglion.engine.comparerecord import Record, refuse_others
-from ganglion.engine.comparetable import summarise, tables
+from ganglion.engine.comparetable import remarks, summarise, tables
 from ganglion.engine.comparetask import carry_out
 from ganglion.engine.comparing import Budget, Comparison, plan_comparison
 from ganglion.engine.comparison import Compared, compare
+from ganglion.engine.comparison import _keep as keep
 from ganglion.engine.errors import ConfigError, StoreError
 from ganglion.engine.evaluation import evaluate_run
 from ganglion.engine.launch import learn
@@ -387,6 +389,14 @@ WRONG = {
     "GAN Circle figures=modes": ("figures=modes: expected metric.figure",),
     "GAN Circle metrics=points-v1 figures=transport-v1.w1": ("transport-v1 is not among metrics=points-v1",),
     "GAN Circle tag=a/b": ("tag=", "letters"),
+    "GAN,CGAN Circle": ("entry CGAN: ", "label"),
+    "PacGAN Circle pack=3": ("entry PacGAN: ", "8"),
+    "GAN Circle device=cuda:77": ("entry GAN: ", "cuda:77"),
+    "GAN,NSGAN Circle NSGAN.decayType=cosine budget=seconds:2": (
+        "entry NSGAN: decayType=cosine needs decayIterations=N with budget=seconds",
+    ),
+    "GAN Circle metrics=coverage-v1 evaluate.count=10": ("metric coverage-v1 needs evaluate.classifier=TAG",),
+    "GAN Circle metrics=coverage-v1 evaluate.count=10 evaluate.classifier=judge": ("there is no run 'judge'",),
     "nowhere.yaml Circle": ("suite nowhere.yaml", "does not exist"),
 }
 
@@ -414,6 +424,140 @@ def test_tables_mark_the_best_and_what_is_missing() -> None:
             record.of(entry, seed).update(status="finished", iteration=10, seconds=2.0, evaluations=found)
     summary = summarise(record)
     figure, speed = tables(summary)
-    assert figure.rows == [["GAN", "2", "3", "2 .. 4", "", "", ""], ["NSGAN", "1!", "1 *", "1 .. 1", "-1", "1", "1"]]
+    assert figure.rows == [["GAN", "2", "3 *", "2 .. 4", "", "", ""], ["NSGAN", "1!", "1", "1 .. 1", "-1", "1", "1"]]
     assert speed.rows == [["GAN", "2", "10", "2", "5"], ["NSGAN", "2", "10", "2", "5"]]
     refuse_others(made, {"asked": {"dataset": "Circle", "budget": "iterations:10000", "entries": {}}})
+
+
+def found_by(made: Comparison, *columns: list[float | None]) -> Record:
+    """A record of finished runs with one figure, `points-v1.a`."""
+    record = Record(made, {"tasks": {}})
+    for entry, values in zip(made.entries, columns, strict=True):
+        for seed, value in enumerate(values):
+            found = {made.judging[0].name(): {"points-v1": {"a": value}}}
+            record.of(entry, seed).update(status="finished", iteration=10, seconds=2.0, evaluations=found)
+    return record
+
+
+def test_what_is_missing_wins_nothing_and_is_named() -> None:
+    record = found_by(plan("figures=points-v1.a:lower"), [2.0, 4.0], [1.0, None])
+    record.tasks["NSGAN-1"].update(status="failed", error="no memory")
+    summary = summarise(record)
+    assert summary.figures[0].best(2) == 3.0
+    two = summary._replace(figures=[*summary.figures, *summary.figures])
+    assert tables(two)[0].rows == [["GAN", "3", "3", "2"], ["NSGAN", "1!", "1!", "2"]]
+    assert "!: figures are missing of NSGAN-1 (failed)" in remarks(summary)
+    assert "NSGAN-1 failed: no memory" in remarks(summary)
+
+
+def test_few_seeds_are_told_with_the_number_of_comparisons() -> None:
+    values: list[float | None] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    made = plan("figures=points-v1.a", seeds="6", entries="GAN,NSGAN,WGAN")
+    notices = list(summarise(found_by(made, values, [0.0] * 6, [0.5] * 6)).notices)
+    assert notices == [  # 2 * 2 / 64 = 0.0625, and 2 * 2 / 128 = 0.03125
+        "with 6 pairs and 2 comparisons no sign-flip test can be significant at 5 %: "
+        "p (Holm) is at least 2 * 2 / 2^6 = 0.0625; it takes 7 seeds or more"
+    ]
+    two = plan("figures=points-v1.a", seeds="6")
+    assert list(summarise(found_by(two, values, [0.0] * 6)).notices) == []
+    four = plan("figures=points-v1.a", seeds="4")
+    notices = list(summarise(found_by(four, values[:4], [0.0] * 4)).notices)
+    assert notices[1] == "with n = 4 the interval of the median covers it at most 87.5 % of the time"
+
+
+def test_a_figure_that_no_run_has_is_told_with_one_that_is_near() -> None:
+    summary = summarise(found_by(plan("figures=points-v1.aa"), [1.0, 2.0], [1.0, 2.0]))
+    assert list(summary.absent) == ["no run has the figure points-v1.aa; did you mean 'points-v1.a'?"]
+
+
+def test_what_was_said_of_entries_is_shown_once() -> None:
+    record = found_by(plan("figures=points-v1.a"), [1.0, 2.0], [3.0, 4.0])
+    record.document["notices"] = {"GAN": ["dull"], "NSGAN": ["dull"]}
+    record.tasks["GAN-0"]["notices"] = record.tasks["GAN-1"]["notices"] = ["a checkpoint was damaged"]
+    said = remarks(summarise(record))
+    assert said.count("every entry: dull") == 1 and said.count("GAN: a checkpoint was damaged") == 1
+
+
+def test_a_metric_that_fails_takes_nothing_else_with_it(tmp_path: Path) -> None:
+    judging = [
+        {"name": "bad", "metric": "agreement-v1", "keys": {"classifier": "nobody"}},
+        {"name": "good", "metric": "points-v1", "keys": {"count": "50"}},
+    ]
+    found = carry_out(task(tmp_path, judging=judging))
+    assert found["status"] == "finished" and found["iteration"] == 4
+    assert found["evaluations"]["good"]["points-v1"]["samples"] == 50
+    assert list(found["problems"]) == ["bad"] and "nobody" in found["problems"]["bad"]
+
+
+def test_a_failed_judging_is_told_once_and_tried_again() -> None:
+    made = plan("figures=points-v1.a")
+    record, name = found_by(made, [1.0, 2.0], [3.0, 4.0]), made.judging[0].name()
+    assert record.is_done(made.entries[0], 0)
+    for tag in ("GAN-0", "GAN-1"):
+        keep(record.tasks[tag], {"status": "finished", "evaluations": {}, "problems": {name: "no metric fits it"}})
+    assert not record.is_done(made.entries[0], 0)
+    summary = summarise(record)
+    assert "GAN-0, GAN-1 could not be judged: no metric fits it" in remarks(summary) and not summary.failed
+    keep(record.tasks["GAN-0"], {"status": "stopped"})
+    assert record.problems(made.entries[0], 0)
+    keep(record.tasks["GAN-0"], {"status": "finished", "evaluations": {name: {"points-v1": {"a": 1.0}}}})
+    assert not record.problems(made.entries[0], 0)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("tasks", "GAN-0"), []),
+        (("tasks", "GAN-0", "seconds"), "long"),
+        (("tasks", "GAN-0", "iteration"), None),
+        (("tasks", "GAN-0", "evaluations"), {"points-v1": 3}),
+        (("tasks", "GAN-0", "status"), "fine"),
+        (("asked", "entries"), ["GAN"]),
+    ],
+)
+def test_a_record_that_was_edited_is_refused(
+    done: Compared, tmp_path: Path, place: tuple[str, ...], value: Any
+) -> None:
+    shutil.copytree(done.directory, tmp_path / "compare-tiny")
+    path = tmp_path / "compare-tiny" / "comparison.json"
+    document = json.loads(path.read_text())
+    inner = document
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(StoreError, match=r"comparison.json: .* is not as this version writes it"):
+        compare("GAN", "Circle", {**KEYS, "budget": "iterations:3", "keep": "0"}, runs=tmp_path)
+
+
+@pytest.mark.parametrize("label", ["generator", "Data", "job", "role", "chain", "evaluate"])
+def test_labels_that_keys_begin_with_are_refused(label: str, tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text(SUITE.replace("light:", f"{label}:"))
+    with pytest.raises(ConfigError, match=f"entry '{label}': keys could not be told apart"):
+        plan_comparison(REGISTRY, str(tmp_path / "two.yaml"), None, {}, tmp_path)
+
+
+def test_the_baseline_of_a_suite_may_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text(SUITE)
+    made = plan_comparison(REGISTRY, str(tmp_path / "two.yaml"), None, {"entries": "light"}, tmp_path)
+    assert made.against == "light" and "against=heavy does not take part" in made.notices[0]
+    with pytest.raises(ConfigError, match="against=heavy: there is no such entry"):
+        plan_comparison(REGISTRY, str(tmp_path / "two.yaml"), None, {"entries": "light", "against": "heavy"}, tmp_path)
+
+
+def test_json_is_printed_where_a_signal_stopped_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ganglion.engine.comparison.run_tasks", lambda *given: signal.SIGINT)
+    said = call(capsys, "ganglion", "compare", "GAN", "Circle", *WORDS, "--json")
+    result = json.loads(said.out)
+    assert said.code == 130 and result["signal"] == 2 and result["runs"]["GAN-0"]["status"] == "pending"
+
+
+def test_few_ticks_stand_below_a_panel() -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    _panel(axes, summarise(found_by(plan("figures=points-v1.a"), [0.00011, 0.00052], [0.00033, 0.0009])).figures[0])
+    low, high = axes.get_xlim()
+    assert 2 <= len([tick for tick in axes.get_xticks() if low <= tick <= high]) <= 5

@@ -386,5 +386,6 @@ def test_more_samples_of_a_class_than_one_draw_gives(ring: Path) -> None:
 def test_classes_that_are_not_there(ring: Path, capsys: Capture) -> None:
     sample = ["ganglion", "sample", "--runs", str(ring)]
     refused(capsys, [*sample, "mine", "class=8"], "class=8: run 'mine' knows no class '8'", "degrees")
+    refused(capsys, [*sample, "mine", "class=-1"], "class=-1: run 'mine' knows no class '-1'")
     refused(capsys, [*sample, "mine", "class=1,45 degree"], "knows no class '45 degree'; did you mean '45 degrees'?")
     refused(capsys, [*sample, "plain", "class=1"], "class=1: run 'plain' was learnt by NSGAN, which takes no classes")

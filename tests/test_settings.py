@@ -366,3 +366,10 @@ def test_a_token_without_equals_and_a_repeated_key_are_refused() -> None:
 def test_a_job_file_is_read_as_text_not_by_yamls_rules() -> None:
     job = parse_job("networks: A,B\nsettings: {path: no, out: 0123, when: 1:30, rate: 1e-3, flag: true}\n", "x.yaml")
     assert job["settings"] == {"path": "no", "out": "0123", "when": "1:30", "rate": "1e-3", "flag": "true"}
+
+
+@pytest.mark.parametrize("text", ["R1,,R2", ",", "[,R1]", "R1,,"])
+def test_a_list_has_no_empty_places(text: str) -> None:
+    with pytest.raises(ValueError, match="without empty places"):
+        parse_value(tuple[str, ...], text)
+    assert parse_value(tuple[str, ...], "") == () and parse_value(tuple[str, ...], "[R1, R2]") == ("R1", "R2")
