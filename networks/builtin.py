@@ -18,6 +18,6 @@ def definitions() -> list[NetworkDefinition]:
 
 @hookimpl
 def register_networks(register: Any) -> None:
-    """Generator, Discriminator, Autoencoder, Encoder, Decoder, DianneGenerator, DianneDiscriminator, MLP, CNN."""
+    """Every definition of the folder, by the name that it declares."""
     for definition in definitions():
         register(definition.name, definition, aliases=definition.aliases)

@@ -34,6 +34,8 @@ SUPPORTED = {
     "DianneDiscriminator": tuple(DATA),
     "DCGANGenerator": IMAGES,
     "DCGANDiscriminator": IMAGES,
+    "ConvGenerator": IMAGES,
+    "ConvDiscriminator": IMAGES,
     "PerceptronGenerator": (*IMAGES, "points"),
     "PerceptronDiscriminator": (*IMAGES, "points"),
     "MLP": tuple(DATA),
