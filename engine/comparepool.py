@@ -24,6 +24,7 @@ class Child:
     def __init__(self, name: str, task: Mapping[str, Any]) -> None:
         self.name = name
         self.began = time.monotonic()
+        # Files, not pipes: nothing has to read them for the process to go on. They live until `result`.
         self.answer: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self.messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         threads = {variable: str(task["threads"]) for variable in THREADS if task["threads"]}

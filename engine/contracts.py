@@ -245,7 +245,8 @@ class LearningContext:
     sampler: BatchSampler | None = None
     processors: Mapping[str, ProcessorChain] = field(default_factory=dict)
     parts: Mapping[str, Any] = field(default_factory=dict)
-    span: Span = Span(0, 0)  # noqa: RUF009 - the iterations between which whatever falls does
+    # The iterations between which whatever falls does; an immutable tuple may be a default.
+    span: Span = Span(0, 0)  # noqa: RUF009
     notify: Callable[[str], None] = lambda sentence: None  # tells the user something in one sentence, in `setup`
 
 

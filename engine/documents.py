@@ -48,6 +48,13 @@ for _tag, _pattern, _first in (
     PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})\\Z"), _first)
 
 
+class TextLoader(PlainLoader):
+    """Reads every scalar as text: settings are parsed by their declared type, never by YAML's rules."""
+
+
+TextLoader.yaml_implicit_resolvers = {}
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises StoreError naming file, line and problem."""
     text = read_text(path, LIMIT)

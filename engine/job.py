@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from ganglion.engine.documents import PlainLoader
+from ganglion.engine.documents import TextLoader
 from ganglion.engine.errors import ConfigError, fold, suggestion
 from ganglion.engine.settings import Settings, setting
 
@@ -238,7 +238,7 @@ def read_job(path: Path) -> dict[str, Any]:
 def parse_job(text: str, origin: str) -> dict[str, Any]:
     """The mapping that a job file's text holds. Raises ConfigError."""
     try:
-        job = yaml.load(text, Loader=_TextLoader)  # a SafeLoader without implicit types
+        job = yaml.load(text, Loader=TextLoader)  # a SafeLoader without implicit types
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"job file {origin}: {_syntax(error)}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -284,13 +284,6 @@ def _is_text(value: Any, several: bool) -> bool:
     return isinstance(value, str) or (
         several and isinstance(value, list) and all(isinstance(item, str) for item in value)
     )
-
-
-class _TextLoader(PlainLoader):
-    """Reads every scalar as text: settings are parsed by their declared type, never by YAML's rules."""
-
-
-_TextLoader.yaml_implicit_resolvers = {}
 
 
 def named_job(name: str, folders: Sequence[Path]) -> Path:

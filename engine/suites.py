@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ganglion.engine.documents import PlainLoader
+from ganglion.engine.documents import TextLoader
 from ganglion.engine.errors import ConfigError, StoreError, fold, suggestion
 from ganglion.engine.files import read_text
 
@@ -66,7 +66,7 @@ def read_suite(path: Path) -> Suite:
 def parse_suite(text: str) -> Suite:
     """The suite that a text holds. Raises ValueError with what is wrong."""
     try:
-        document = yaml.load(text, Loader=_TextLoader)  # a SafeLoader without implicit types
+        document = yaml.load(text, Loader=TextLoader)  # a SafeLoader without implicit types
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ValueError(f"{f'line {mark.line + 1}: ' if mark else ''}{error.problem or error.context}") from None
@@ -131,10 +131,3 @@ def merged(*levels: Mapping[str, str]) -> dict[str, str]:
         for key, value in level.items():
             found[fold(key)] = (key, value)
     return dict(found.values())
-
-
-class _TextLoader(PlainLoader):
-    """Reads every scalar as text: settings are parsed by their declared type, never by YAML's rules."""
-
-
-_TextLoader.yaml_implicit_resolvers = {}

@@ -275,8 +275,8 @@ def _schedule(settings: PlayerSettings) -> Schedule:
 def batch_coupled(network: nn.Module) -> bool:
     """Whether a network has layers that compute with the statistics of a batch."""
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
-    alone = [module for module in norms if isinstance(module, nn.modules.instancenorm._InstanceNorm)]
-    return any(module not in alone or module.track_running_stats for module in norms)
+    alone = nn.modules.instancenorm._InstanceNorm  # normalises every sample by itself, unless it keeps statistics
+    return any(not isinstance(module, alone) or module.track_running_stats for module in norms)
 
 
 def spectrally_normalised(network: nn.Module) -> bool:

@@ -66,43 +66,39 @@ class NormSettings(PenaltySettings):
     norm: float = setting(1.0, "the norm that the gradient is held to", ge=0, lt=float("inf"))
 
 
-class GP(GradientPenalty):
+class NormPenalty(GradientPenalty):
+    """Holds the gradient's norm at a value, at points on the lines between real and fake samples."""
+
+    Settings = NormSettings
+    one_sided: ClassVar[bool] = False  # whether only a norm above the value costs anything
+
+    def draw(self, stream: RandomStream, rows: Tensor) -> Tensor:
+        return stream.uniform(len(rows))
+
+    def at(self, real: Tensor, fake: Tensor, drawn: Tensor | None) -> Tensor:
+        return between(real, fake, drawn)
+
+    def of_gradient(self, gradient: Tensor) -> Tensor:
+        wanted: float = self.settings.norm
+        excess = norm(gradient) - wanted
+        return (excess.clamp(min=0) if self.one_sided else excess).square().mean()
+
+
+class GP(NormPenalty):
     """weight * E (|gradient of the score| - norm)^2 between a real and a fake sample (arXiv:1704.00028, equation 3).
 
     Gulrajani et al. 2017. The points lie on the line between the i-th real and the i-th fake sample, at one uniform
     place per sample. `norm=0` is the zero-centred form (Thanh-Tung et al. 2019, arXiv:1902.03984).
     """
 
-    Settings = NormSettings
 
-    def draw(self, stream: RandomStream, rows: Tensor) -> Tensor:
-        return stream.uniform(len(rows))
-
-    def at(self, real: Tensor, fake: Tensor, drawn: Tensor | None) -> Tensor:
-        return between(real, fake, drawn)
-
-    def of_gradient(self, gradient: Tensor) -> Tensor:
-        wanted: float = self.settings.norm
-        return (norm(gradient) - wanted).square().mean()
-
-
-class LP(GradientPenalty):
+class LP(NormPenalty):
     """weight * E max(0, |gradient of the score| - norm)^2 between a real and a fake sample (arXiv:1709.08894, eq. 8).
 
     Petzka et al. 2018: only a norm above `norm` costs anything. The points are those of `GP`.
     """
 
-    Settings = NormSettings
-
-    def draw(self, stream: RandomStream, rows: Tensor) -> Tensor:
-        return stream.uniform(len(rows))
-
-    def at(self, real: Tensor, fake: Tensor, drawn: Tensor | None) -> Tensor:
-        return between(real, fake, drawn)
-
-    def of_gradient(self, gradient: Tensor) -> Tensor:
-        wanted: float = self.settings.norm
-        return (norm(gradient) - wanted).clamp(min=0).square().mean()
+    one_sided = True
 
 
 class DraganSettings(NormSettings):
@@ -112,7 +108,7 @@ class DraganSettings(NormSettings):
     two_sided: bool = setting(False, "noise in both directions; the authors' code adds in one direction only")
 
 
-class Dragan(GradientPenalty):
+class Dragan(NormPenalty):
     """weight * E (|gradient of the score| - norm)^2 around the real samples (Kodali et al. 2017, arXiv:1705.07215).
 
     The points are x + a d with d uniform in [0, spread * std), one number for each value of a sample, std the standard
@@ -131,10 +127,6 @@ class Dragan(GradientPenalty):
         assert drawn is not None
         spread: float = self.settings.spread
         return real + drawn.to(real.device) * (real.std(correction=0) * spread)
-
-    def of_gradient(self, gradient: Tensor) -> Tensor:
-        wanted: float = self.settings.norm
-        return (norm(gradient) - wanted).square().mean()
 
 
 class ConsistencySettings(PenaltySettings):
