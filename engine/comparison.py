@@ -19,10 +19,11 @@ from ganglion.engine.comparerecord import PICTURE, RUNS, SAMPLES, TABLE, Record,
 from ganglion.engine.comparetable import Summary, markdown, summarise
 from ganglion.engine.comparing import Comparison, Entry, plan_comparison
 from ganglion.engine.data import check_finite
+from ganglion.engine.device import find_device
 from ganglion.engine.errors import ConfigError, EngineError
 from ganglion.engine.files import make_folder, write_atomic
 from ganglion.engine.folders import data_context
-from ganglion.engine.recording import now
+from ganglion.engine.recording import now, versions
 from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository
 from ganglion.engine.settings import format_value
@@ -189,9 +190,20 @@ def _write(registry: Registry, record: Record, summary: Summary, notify: Callabl
         "data set": comparison.dataset,
         "entries": f"{labels}; tests against {comparison.against}",
         "budget": f"{comparison.budget}, seeds {', '.join(str(seed) for seed in comparison.seeds)}",
+        "made with": _made_with(comparison),
     }
     text = markdown(f"Comparison {comparison.tag}", {key: fact for key, fact in facts.items() if fact}, summary)
     write_atomic(folder / TABLE, text.encode("utf-8"))
     draw_figures(summary.figures, folder / PICTURE)
     for sentence in draw_entries(registry, record, folder / SAMPLES):
         notify(sentence)
+
+
+def _made_with(comparison: Comparison) -> str:
+    """What seconds, and the last digits of the figures, depend on."""
+    have = versions()
+    programs = ", ".join(f"{name} {have[name]}" for name in ("ganglion", "torch", "python"))
+    return (
+        f"{programs}; {have['system']} ({have['processor']}); on {find_device(comparison.device)}, "
+        f"at most {comparison.workers} at a time"
+    )

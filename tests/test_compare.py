@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from commandline import PAIR, call, refused, runs_folder
 from safetensors.torch import load_file
@@ -121,6 +123,9 @@ def test_a_comparison_leaves_a_record_a_table_and_pictures(done: Compared) -> No
     assert record["asked"]["entries"]["NSGAN"]["generator.learningRate"] == "1e+30"
     text = (done.directory / "table.md").read_text()
     assert "# Comparison tiny" in text and "- command: `typed`" in text and "| GAN | 2 |" in text
+    assert re.search(
+        rf"- made with: ganglion .*, torch {re.escape(torch.__version__)}, .* on cpu, at most \d at a time", text
+    )
     for name in ("comparison.png", "samples.png"):
         assert (done.directory / name).read_bytes().startswith(b"\x89PNG")
     assert Repository(done.directory.parent).list_runs() == []  # it is no damaged run
