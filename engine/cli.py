@@ -38,6 +38,19 @@ ENTRIES: strategies, or a suite. Keys: networks= seeds= budget= workers= against
 The same command goes on where it stopped.
 """
 
+CHECK_HELP = """Check a strategy, network, data set or gradient processor: does it do what every one of its kind must?
+
+\b
+  ganglion check my_gan.py:MyGAN Generator,Discriminator Circle size=256 batchSize=8
+  ganglion check MyGAN                       on networks and data that fit its roles
+  ganglion check my_network.yaml role=generator
+  ganglion check Table path=points.csv
+
+NAME: a registered name, path.py:Thing, or a network's YAML file. Keys are those of a job, or of what is checked; kind=
+says what is meant where two things have one name, role= what a network plays, skip= leaves out checks by name.
+Exits 0 when every check passes, 1 when one fails, 2 when the command is wrong.
+"""
+
 
 class Suggesting(click.Group):
     """A group that answers a misspelt command with the nearest one, and finds further commands by entry point."""
@@ -187,6 +200,36 @@ def compare_command(words: tuple[str, ...], plugins: tuple[str, ...], runs: str 
     compare(words, plugins, runs, as_json)
 
 
+@cli.command(name="verify-resume")
+@click.argument("words", nargs=-1, metavar="[NETWORKS DATASET] [KEY=VALUE]...")
+@click.option("--job", "job", metavar="NAME|FILE", help="Start from a job file; keys on the command line win.")
+@click.option("--kills", default=5, show_default=True, type=click.IntRange(1, 1000), help="How often it is killed.")
+@click.option(
+    "--patience", default=300.0, show_default=True, type=click.FloatRange(1), metavar="SECONDS",
+    help="Without a change of its files for so long, a process counts as stuck.",
+)  # fmt: skip
+@plugin_option
+@runs_option
+@json_option
+def verify_resume_command(
+    words: tuple[str, ...],
+    job: str | None,
+    kills: int,
+    patience: float,
+    plugins: tuple[str, ...],
+    runs: str | None,
+    as_json: bool,
+) -> None:
+    """Prove that a job resumes bit for bit: once straight, once killed (SIGKILL) and gone on with, all compared.
+
+    Takes a job as 'learn' does; 200 iterations where none are given. Exits 1 and names the first difference if there
+    is one. Without --runs both runs are in a temporary folder.
+    """
+    from ganglion.engine.verifycommand import verify_resume_command
+
+    verify_resume_command(words, job, kills, patience, plugins, runs, as_json)
+
+
 @cli.command(name="plugins")
 @plugin_option
 @json_option
@@ -207,6 +250,16 @@ def new_command(kind: str, name: str, folder: str) -> None:
 
     for line in new_strategy(name, folder):
         click.echo(line)
+
+
+@cli.command(name="check", help=CHECK_HELP)
+@click.argument("words", nargs=-1, required=True, metavar="NAME [NETWORKS DATASET] [KEY=VALUE]...")
+@plugin_option
+@json_option
+def check_command(words: tuple[str, ...], plugins: tuple[str, ...], as_json: bool) -> None:
+    from ganglion.engine.checkcommand import check
+
+    check(words, plugins, as_json)
 
 
 @cli.command(name="doctor")
@@ -230,7 +283,10 @@ def learn_main(arguments: list[str] | None = None) -> None:
 
 
 def run_command(command: click.Command, arguments: list[str] | None, name: str) -> None:
-    """Run a command; an EngineError is one sentence on stderr and its exit code, anything else a traceback."""
+    """Run a command; an EngineError is one sentence on stderr and its exit code, anything else escapes."""
+    from ganglion.engine.bugs import watch
+
+    watch(name)
     try:
         code = command.main(args=arguments, prog_name=name, standalone_mode=False)
     except EngineError as error:
@@ -254,9 +310,9 @@ def run_command(command: click.Command, arguments: list[str] | None, name: str) 
 
 def complain(name: str, sentence: str) -> None:
     """One line on stderr. It may quote what came from anywhere, so nothing in it reaches the terminal as a command."""
-    from ganglion.engine.tables import clean_text
+    from ganglion.engine.tables import one_line
 
-    click.echo(clean_text(f"{name}: {sentence}"), err=True)
+    click.echo(one_line(f"{name}: {sentence}"), err=True)
 
 
 def _usage(error: click.ClickException, name: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -51,8 +52,9 @@ class Learner:
         self.seconds = 0.0
         self.retries = 0
         self.best: float | None = None
-        self.losses: list[float] = []
-        self.validation_losses: list[float] = []
+        window = self.job.threshold_window + 1
+        self.losses: deque[float] = deque(maxlen=window)
+        self.validation_losses: deque[float] = deque(maxlen=window)
         self.values: dict[str, float] = {}
         self.limit = None if self.job.iterations < 0 else self.job.iterations
         self.spread: float | None = None
@@ -74,8 +76,8 @@ class Learner:
                 "seconds": self._seconds(),
                 "retries": self.retries,
                 "best": self.best,
-                "losses": self.losses[-self.job.threshold_window - 1 :],
-                "validation_losses": self.validation_losses[-self.job.threshold_window - 1 :],
+                "losses": list(self.losses),
+                "validation_losses": list(self.validation_losses),
             },
         }
 
@@ -86,7 +88,9 @@ class Learner:
         own = state["learner"]
         self.iteration, self.seconds = int(own["iteration"]), float(own["seconds"])
         self.retries, self.best = int(own["retries"]), own["best"]
-        self.losses, self.validation_losses = list(own["losses"]), list(own["validation_losses"])
+        for kept, stored in ((self.losses, own["losses"]), (self.validation_losses, own["validation_losses"])):
+            kept.clear()
+            kept.extend(stored)
 
     # --- the loop
 
@@ -182,7 +186,7 @@ class Learner:
         if wrong:
             raise DivergedError(f"{wrong[0]} is {self.values[wrong[0]]} at iteration {self.iteration}")
         self.losses.append(next(iter(self.values.values()), 0.0))
-        return _stalled(self.losses, self.job.loss_threshold, self.job.threshold_window, "loss")
+        return _stalled(self.losses, self.job.loss_threshold, "loss")
 
     def _validate(self) -> str | None:
         values = validate(self.session)
@@ -195,9 +199,7 @@ class Learner:
         if best:
             self.best = loss
             self.store_now(best=True)
-        return _stalled(
-            self.validation_losses, self.job.validation_loss_threshold, self.job.threshold_window, "validation loss"
-        )
+        return _stalled(self.validation_losses, self.job.validation_loss_threshold, "validation loss")
 
     def make_pictures(self) -> None:
         """Samples from the noise of stream `pictures`, always the same, for the traces to draw."""
@@ -308,10 +310,12 @@ def spread(samples: Tensor, real: Tensor) -> float:
     return float(torch.pdist(samples.flatten(1)).mean() / torch.pdist(real.flatten(1)).mean().clamp_min(1e-12))
 
 
-def _stalled(losses: Sequence[float], threshold: float | None, window: int, name: str) -> str | None:
-    if threshold is None or len(losses) <= window:
+def _stalled(losses: deque[float], threshold: float | None, name: str) -> str | None:
+    """Why to stop, where the losses, of which the last few are kept, are all there and hardly fall any more."""
+    if threshold is None or len(losses) != losses.maxlen:
         return None
-    fallen = losses[-window - 1] - losses[-1]
+    window = len(losses) - 1
+    fallen = losses[0] - losses[-1]
     if fallen >= threshold:
         return None
     return f"the {name} has fallen by {fallen:.4g}, less than {threshold:g}, over the last {window} readings"

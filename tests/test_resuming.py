@@ -40,6 +40,16 @@ def table(path: Path, value: float) -> None:
     path.write_text("a,b\n" + "".join(f"{i},{i**value}\n" for i in range(40)))
 
 
+def test_a_run_that_was_killed_after_its_last_checkpoint_is_found_to_be_finished(tmp_path: Path) -> None:
+    learnt = learn_tiny("GAN", tmp_path, iterations=4)
+    record = learnt.directory / "record.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "status": "running", "reason": ""}))
+    for total, status in ((3, "running"), (4, "finished")):
+        with pytest.raises(ConfigError, match="has all its 4 iterations"):
+            learn_tiny("GAN", tmp_path, iterations=total)
+        assert json.loads(record.read_text())["status"] == status
+
+
 def test_changed_data_are_refused_when_a_run_goes_on(tmp_path: Path) -> None:
     file = tmp_path / "table.csv"
     keys = {**QUIET, "strategy": "GAN", "tag": "data", "path": str(file), "batchSize": 4}
