@@ -34,6 +34,7 @@ def row_number(row: int) -> str:
 def chosen(table: Columns, wanted: Sequence[str], key: str) -> list[int]:
     """Positions of the columns that are named, or numbered from 0; `x` also stands for all of `x.0`, `x.1`..."""
     positions: list[int] = []
+    numbered = {str(position): position for position in range(len(table.names))}
     for name in wanted:
         exact = [i for i, known in enumerate(table.names) if known == name]
         group = [i for i, known in enumerate(table.names) if known.startswith(f"{name}.")]
@@ -41,8 +42,8 @@ def chosen(table: Columns, wanted: Sequence[str], key: str) -> list[int]:
             raise DataError(f"{table.path}: {len(exact)} columns are called '{name}': choose one by its number from 0")
         if exact or group:
             positions += exact or group
-        elif name.isdecimal() and int(name) < len(table.names):
-            positions.append(int(name))
+        elif name in numbered:
+            positions.append(numbered[name])
         else:
             raise ConfigError(f"{table.path}: {key} names no column '{name}'{suggestion(name, table.names)}")
     return positions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import re
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 CHUNK = 1 << 16
 TIMEOUT = 30.0  # seconds without a byte
+LENGTH = re.compile(r"[0-9]{1,18}")
 ATTEMPTS = 3  # per mirror, as long as each brings some bytes
 
 Opener = Callable[[urllib.request.Request], Any]
@@ -178,7 +180,7 @@ def _transfer(url: str, download: Download, part: Path, progress: Progress, open
             raise FetchError("the server answered with another range than the one asked for")
         length = response.headers.get("Content-Length")
         start = present if resumed else 0
-        total = start + int(length) if length is not None and str(length).isdigit() else None
+        total = start + int(length) if LENGTH.fullmatch(str(length)) else None
         _receive(response, part, start, total, download.limit, progress)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 import tokenize
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,9 +14,12 @@ from typing import Any
 import numpy as np
 
 from ganglion.datasets.columns import Column, Columns, row_number
+from ganglion.datasets.idx import DEFLATE_RATIO
 from ganglion.engine.api import DataError
 
-LIMIT = 1 << 33  # bytes of one array
+LIMIT = 1 << 33  # bytes of all arrays of a file
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes; others can hold any size in a few bytes
+SLACK = 1 << 16  # bytes of headers
 HEADER_READERS: dict[tuple[int, int], Any] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -25,12 +30,12 @@ BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedEr
 def read_npz(path: Path, limit: int = LIMIT) -> Columns:
     """Each 1-D array is a column by its name, each 2-D array columns `name.0`, `name.1`...; all have as many rows."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            arrays = {
-                info.filename.removesuffix(".npy"): _read_array(path, archive, info, limit)
-                for info in archive.infolist()
-                if info.filename.endswith(".npy")
-            }
+        with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files as Python 2, or an older NumPy, wrote them
+            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            if sum(info.file_size for info in members) > limit + SLACK * len(members):
+                raise DataError(f"{path}: its arrays are of more than the {limit} bytes that are allowed")
+            arrays = {info.filename.removesuffix(".npy"): _read_array(path, archive, info, limit) for info in members}
     except BROKEN as error:
         raise DataError(f"{path}: the file is truncated, corrupt or not an NPZ file ({error})") from None
     except (OSError, RuntimeError) as error:
@@ -40,6 +45,8 @@ def read_npz(path: Path, limit: int = LIMIT) -> Columns:
 
 def _read_array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> np.ndarray[Any, Any]:
     """One array, after its header has been compared with what the archive holds."""
+    if info.compress_type not in PACKINGS or info.file_size > SLACK + DEFLATE_RATIO * info.compress_size:
+        raise DataError(f"{path}: array {info.filename} is packed in a way that NumPy does not use")
     with archive.open(info) as stream:
         version = np.lib.format.read_magic(stream)
         if version not in HEADER_READERS:
@@ -55,7 +62,18 @@ def _read_array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, lim
             f"(at most {limit} are allowed)"
         )
     with archive.open(info) as stream:
-        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+        array = np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+    if array.dtype.kind == "U" and array.size and int(_code_points(array).max()) > sys.maxunicode:
+        raise DataError(
+            f"{path}: array {info.filename} holds text that is none: a character beyond U+{sys.maxunicode:X}"
+        )
+    return array
+
+
+def _code_points(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The characters of an array of text as numbers; NumPy itself does not look at them."""
+    native = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("="), copy=False)
+    return native.view(np.uint32)
 
 
 def _as_columns(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> Columns:

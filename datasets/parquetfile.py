@@ -9,6 +9,8 @@ import numpy as np
 from ganglion.datasets.columns import Column, Columns, row_number
 from ganglion.engine.api import DataError
 
+LIMIT = 1 << 33  # bytes of all numbers of a file
+
 
 def read_parquet(path: Path) -> Columns:
     """The columns of a flat Parquet file. Raises DataError for missing values, nested columns, and without pyarrow."""
@@ -18,6 +20,11 @@ def read_parquet(path: Path) -> Columns:
     except ImportError:
         raise DataError(f"{path}: Parquet needs pyarrow: pip install ganglion[parquet]") from None
     try:
+        declared = pyarrow.parquet.read_metadata(path)
+        if 8 * declared.num_rows * declared.num_columns > LIMIT:
+            raise DataError(
+                f"{path}: declares {declared.num_rows} rows of {declared.num_columns} columns, more than {LIMIT} bytes"
+            )
         table = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: the file is truncated, corrupt or not a Parquet file ({str(error)[:200]})") from None

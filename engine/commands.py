@@ -11,7 +11,7 @@ from ganglion.engine.errors import ConfigError, RunError, fold, suggestion
 from ganglion.engine.job import JobSettings, RoleSettings, named_job, parse_tokens, read_job
 from ganglion.engine.registry import Registry, about
 from ganglion.engine.settings import SettingInfo, Settings, describe, format_value, parse_value, setting
-from ganglion.engine.tables import clean_text, print_json, print_pairs, print_table
+from ganglion.engine.tables import clean_lines, clean_text, print_json, print_pairs, print_table
 
 NOT_REGISTERED = ("job", "role", "data", "chain", "compare")
 
@@ -131,8 +131,8 @@ def show(kind: str, name: str | None, plugins: Sequence[str], as_json: bool) -> 
     if as_json:
         print_json({"name": title, "about": text, **extra, "settings": [info._asdict() for info in settings]})
         return
-    print(f"{title}\n")
-    print(_dedented(text) + "\n")
+    print(f"{clean_text(title)}\n")
+    print(clean_lines(_dedented(text)) + "\n")
     facts = {key: _fact(value) for key, value in extra.items() if value}
     if facts:
         print_pairs(facts)
@@ -264,7 +264,7 @@ def sample(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_js
         print_json({"tag": opened.run.tag, "iteration": opened.iteration, "count": settings.count, "file": str(path)})
     else:
         say(f"{settings.count} samples of run '{opened.run.tag}' after {opened.iteration:,} iterations:")
-        print(path)
+        print(clean_text(path))
 
 
 class EvaluateSettings(Settings):
@@ -292,7 +292,7 @@ def evaluate(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_
         print_json({"tag": run.tag, "evaluations": [evaluation._asdict() for evaluation in evaluations]})
         return
     for evaluation in evaluations:
-        print(f"{evaluation.metric}\n")
+        print(f"{clean_text(evaluation.metric)}\n")
         print_pairs({name: f"{value:.6g}" for name, value in evaluation.values.items()})
         for name, table in evaluation.details.items():
             _print_detail(name, table)

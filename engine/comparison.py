@@ -28,7 +28,7 @@ from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository
 from ganglion.engine.settings import format_value
 from ganglion.engine.streams import undisturbed
-from ganglion.engine.tables import format_duration, format_number
+from ganglion.engine.tables import clean_text, format_duration, format_number
 from ganglion.engine.validation import can_validate
 
 
@@ -56,7 +56,7 @@ def compare(
 
     Raises InputError before anything is written when something asked for is wrong. Runs that fail are in the summary.
     """
-    notify = notify or (lambda sentence: print(sentence, file=sys.stderr))
+    notify = notify or (lambda sentence: print(clean_text(sentence), file=sys.stderr))
     registry = Registry().load(plugins)
     texts = {key: format_value(value) for key, value in keys.items()}
     comparison = plan_comparison(registry, entries, dataset, texts, runs, command)

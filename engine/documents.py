@@ -15,16 +15,25 @@ from ganglion.engine.errors import StoreError
 from ganglion.engine.files import read_text, write_atomic
 
 LIMIT = 64 * 1024 * 1024  # bytes that a YAML or JSON file of a run may have
+DEPTH_LIMIT = 40  # of a YAML file
+VALUES_LIMIT = 100_000  # of a YAML file, with every alias written out
 
 
 class PlainLoader(yaml.SafeLoader):
     """YAML in which only null, true/false, decimal integers and decimal fractions are more than text.
 
     So `no`, `1:30`, `0123` and dates stay the text that was written, for the declared type of a setting to read.
-    A key that is given twice is an error.
+    A key that is given twice is an error, and so are aliases that would grow beyond all measure.
     """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The document, of which nothing has been made yet, once its size is known to be harmless."""
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            _check_growth(node, 1, {})
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """The mapping of `node`, refusing a key that is there already."""
@@ -37,6 +46,23 @@ class PlainLoader(yaml.SafeLoader):
                     )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _check_growth(node: yaml.Node, depth: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values a node has, and how deep it is, with its aliases written out. Raises ConstructorError."""
+    if not isinstance(node, yaml.CollectionNode) or depth > DEPTH_LIMIT:  # what holds itself comes here too
+        size, height = 1, 1
+    elif id(node) in known:
+        size, height = known[id(node)]
+    else:
+        parts = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
+        found = [_check_growth(part, depth + 1, known) for part in parts]
+        size, height = 1 + sum(each for each, _ in found), 1 + max((each for _, each in found), default=0)
+        known[id(node)] = size, height
+    if depth + height > DEPTH_LIMIT + 1 or size > VALUES_LIMIT:
+        what = f"nested more than {DEPTH_LIMIT} deep" if size <= VALUES_LIMIT else f"more than {VALUES_LIMIT} values"
+        raise yaml.constructor.ConstructorError(None, None, f"{what} with its aliases written out", node.start_mark)
+    return size, height
 
 
 for _tag, _pattern, _first in (

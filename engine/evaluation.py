@@ -20,6 +20,7 @@ from ganglion.engine.registry import Registered, Registry
 from ganglion.engine.repository import Repository, Run
 from ganglion.engine.resolution import Resolver, settings_of
 from ganglion.engine.settings import Level, Owner, Resolution, refuse_unknown, resolve
+from ganglion.engine.tags import is_tag
 from ganglion.engine.transforms import unscale
 
 
@@ -54,6 +55,8 @@ def evaluate_run(
     evaluations = []
     for each in metrics:
         evaluation = each.evaluate(context)
+        if not is_tag(evaluation.metric):  # it names a file
+            raise PluginError(f"metric {type(each).__name__} calls itself {evaluation.metric!r}: expected a plain name")
         document = {**evaluation._asdict(), "iteration": opened.iteration, "seed": seed, "keys": dict(keys)}
         write_json(run.evaluation() / f"{evaluation.metric}.json", document)
         evaluations.append(evaluation)

@@ -16,6 +16,7 @@ from ganglion.engine.errors import ConfigError, fold, suggestion
 from ganglion.engine.settings import Settings, setting
 
 JOB_FORMAT = 1
+BYTES_LIMIT = 2**20
 LIFE_CYCLE = ("tag", "initTag", "clean")  # belong to one start of a run, not to the job
 NAMES = ("networks", "dataset", "strategy")
 ENTRIES = ("format", *NAMES, "settings", "plugins", "doc")
@@ -227,6 +228,8 @@ def naming_plugins(job: Mapping[str, Any], plugins: Sequence[str]) -> Iterator[N
 def read_job(path: Path) -> dict[str, Any]:
     """A job file: networks, dataset, strategy, settings. Raises ConfigError with the line that is wrong."""
     try:
+        if path.stat().st_size > BYTES_LIMIT:
+            raise ConfigError(f"job file {path}: larger than 1 MiB, which is no job file")
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"job file {path}: byte {error.start} is not UTF-8 text") from None

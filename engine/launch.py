@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import torch
 from ganglion.engine.assembly import assemble, resolve_job
 from ganglion.engine.contracts import Trace
 from ganglion.engine.data import check_finite
-from ganglion.engine.errors import ConfigError, EngineError, RunError, StoreError, fold
+from ganglion.engine.errors import ConfigError, EngineError, PluginError, RunError, StoreError, fold
 from ganglion.engine.folders import data_context
 from ganglion.engine.job import NAMES, JobRequest, naming_plugins, request
 from ganglion.engine.learner import Learner, Outcome
@@ -24,6 +25,7 @@ from ganglion.engine.resuming import go_on, refuse_other_data, refuse_other_name
 from ganglion.engine.session import Session
 from ganglion.engine.settings import parse_value
 from ganglion.engine.store import Store
+from ganglion.engine.tables import clean_text
 from ganglion.engine.threads import choose_threads
 from ganglion.engine.trace import Notice, RunFailed, RunFinished, TraceContext, Traces
 from ganglion.engine.validation import can_validate
@@ -56,24 +58,27 @@ def learn(
     `quiet` shows a person only what goes wrong. Raises InputError before anything is written when something asked for
     is wrong, RunError when the run fails.
     """
-    notify = notify or (lambda sentence: print(sentence, file=sys.stderr))
+    notify = notify or (lambda sentence: print(clean_text(sentence), file=sys.stderr))
     registry, repository = Registry().load(plugins), Repository(runs)
     tag = _text(keys, "tag")
     run = repository.run(tag) if tag else None
     clean = _is_true(keys, "clean")
-    resumed = run is not None and run.exists and not clean
+    whole = bool(networks or dataset or job or any(fold(key) in NAMES for key in keys))
+    resumed = run is not None and not clean and _goes_on(run, whole)
     stored = run.read_whole_job() if run is not None and resumed else None
-    if run is not None and stored is None and job is None and not networks and not dataset:
-        _refuse_nameless(repository, run, keys)
+    if run is not None and stored is None and not whole:
+        _refuse_nameless(repository, run)
     asked = _asked(networks, dataset, keys, job, stored, plugins)
     with naming_plugins(stored or job or {}, plugins):
         if run is not None and stored is not None:
             refuse_other_names(run, stored, Resolver(registry, asked).names())
             refuse_other_settings(run, stored, resolve_job(registry, asked))
         initial = None if resumed else weights_of(repository)
-        session = assemble(registry, asked, data_context(notify), initial)
+        with _staying(PluginError):
+            session = assemble(registry, asked, data_context(notify), initial)
     try:
-        notices = [*session.notices, *_checked(session, run if resumed else None)]
+        with _staying(PluginError):
+            notices = [*session.notices, *_checked(session, run if resumed else None)]
         if run is None:
             names = (asked.networks, session.plan.dataset.name, session.plan.strategy.name)
             run = repository.run(repository.fresh_tag(*names))
@@ -81,6 +86,8 @@ def learn(
         try:
             if clean and run.exists:
                 repository.clean(run)
+            elif not resumed and run.checkpoints().iterations():
+                raise StoreError(f"run '{run.tag}' was begun by another process just now; give the command again")
             traces = _make_traces(session.plan, run, quiet)
             return _carry_out(registry, run, session, traces, resumed, notices, notify, _where(runs))
         finally:
@@ -89,10 +96,32 @@ def learn(
         session.sampler.close()
 
 
-def _refuse_nameless(repository: Repository, run: Run, keys: Mapping[str, Any]) -> None:
+def _goes_on(run: Run, whole: bool) -> bool:
+    """Whether there is something to go on with; what ended before it had stored anything begins again.
+
+    Raises StoreError where the command does not say the `whole` job, so that it cannot.
+    """
+    begun = run.exists and (bool(run.checkpoints().iterations()) or run.trace_offset() > 0)
+    if run.exists and not begun and not whole:
+        if run.locked:
+            return True  # it is being begun: refused by its lock
+        raise StoreError(
+            f"run '{run.tag}' ended before it had stored anything; give the networks, the data set and the keys again"
+        )
+    return begun
+
+
+@contextmanager
+def _staying(kind: type[EngineError]) -> Iterator[None]:
+    """Raise `kind` in place of a plugin's sys.exit(), which must not look like the end of a run."""
+    try:
+        yield
+    except SystemExit as error:
+        raise kind(f"something that the job names called sys.exit({error.code!r})") from error
+
+
+def _refuse_nameless(repository: Repository, run: Run) -> None:
     """A tag alone goes on with a run. Raises StoreError where there is none, ConfigError where it is to be cleaned."""
-    if any(fold(key) in NAMES for key in keys):
-        return
     repository.find(run.tag)
     raise ConfigError(
         f"clean=true starts run '{run.tag}' anew: name the networks and the data set again, "
@@ -163,7 +192,8 @@ def _learn(run: Run, session: Session, learner: Learner, traces: Traces, notices
     try:
         learner.store_first()
         traces(started(run, learner, session, notices))
-        outcome = learner.learn()
+        with _staying(RunError):
+            outcome = learner.learn()
         run.update_record(
             status=outcome.status,
             reason=outcome.reason,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ganglion.engine.assembly import build_network
 from ganglion.engine.contracts import DataSpec, LearningContext, LearningStrategy, Range
 from ganglion.engine.device import find_device
-from ganglion.engine.errors import ConfigError, NetworkError, PluginError, fold, suggestion
+from ganglion.engine.errors import ConfigError, NetworkError, PluginError, StoreError, fold, suggestion
 from ganglion.engine.job import RoleSettings, naming_plugins, refuse_code
 from ganglion.engine.memory import enough_memory
 from ganglion.engine.registry import Registered, Registry
@@ -45,6 +45,7 @@ def open_run(registry: Registry, run: Run, which: str | int = "latest", device: 
         return _open(registry, run, job, which, device)
 
 
+@enough_memory(StoreError, "a run of a smaller network")
 def _open(registry: Registry, run: Run, job: Mapping[str, Any], which: str | int, device: str) -> Opened:
     names, strategy_name, stored = job["networks"], job["strategy"], job["settings"]
     refuse_code([strategy_name, *(name for name in names if not name.endswith(".yaml"))], registry.files)
@@ -169,7 +170,7 @@ def _class_of(name: str, known: Sequence[str], refusal: str) -> int:
     """A name as it is written, a number from 0, or a name in another spelling."""
     if name in known:
         return known.index(name)
-    if name.isascii() and name.isdecimal() and int(name) < len(known):
+    if name.isascii() and name.isdecimal() and len(name) < 10 and int(name) < len(known):
         return int(name)
     alike = [number for number, other in enumerate(known) if fold(other) == fold(name)]
     if len(alike) == 1 and any(letter.isalpha() for letter in name):  # -1 is no other spelling of 1

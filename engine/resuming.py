@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from ganglion.engine.checkpoint_files import Checkpoint
 from ganglion.engine.data import data_digest
 from ganglion.engine.errors import ConfigError, StoreError, fold
 from ganglion.engine.learner import Learner
@@ -24,6 +25,8 @@ FREE_KEYS = frozenset(
         "thresholdWindow", "validationInterval", "fetchThreads", "download",
     )
 )  # fmt: skip
+# What comes of a state that another version, another plugin, or somebody's hand has written.
+UNFIT = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError)
 WAYS = "clean=true starts it anew, another tag leaves it alone"
 
 
@@ -71,21 +74,48 @@ def refuse_other_data(run: Run, session: Session) -> None:
 def go_on(run: Run, learner: Learner) -> list[str]:
     """Take up the last good checkpoint; sentences on damaged ones. Raises ConfigError when nothing is left to do."""
     checkpoint = learner.store.load()
-    done = int(checkpoint.state["learner"]["iteration"])
+    done, spent = _progress(checkpoint)
     if learner.limit is not None and done >= learner.limit:
+        if done == learner.limit and run.read_record().get("status") == "running":  # killed after its last checkpoint
+            run.update_record(status="finished", reason="all iterations done", iteration=done)
         raise ConfigError(
             f"run '{run.tag}' has all its {done} iterations; give a larger number to go on, "
             f"e.g. iterations={max(1000, 2 * done)}"
         )
-    spent, allowed = float(checkpoint.state["learner"]["seconds"]), learner.job.seconds
+    allowed = learner.job.seconds
     if allowed is not None and spent >= allowed:
         raise ConfigError(
             f"run '{run.tag}' has learnt for {spent:.4g} of its {allowed:g} seconds; give a larger number to go on, "
             f"e.g. seconds={max(60, 2 * round(spent))}"
         )
-    learner.store.take_up(checkpoint)
-    learner.load(checkpoint.networks, checkpoint.state)
+    take_up(learner, checkpoint)
     return list(checkpoint.notices)
+
+
+def _progress(checkpoint: Checkpoint) -> tuple[int, float]:
+    """Iterations and seconds that a checkpoint says were learnt. Raises StoreError where it says nothing sensible."""
+    try:
+        own = checkpoint.state["learner"]
+        done, spent = int(own["iteration"]), float(own["seconds"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _unfit(checkpoint, error) from error
+    if done != checkpoint.iteration or not spent >= 0:
+        raise StoreError(f"{checkpoint.directory}: its state is of iteration {done} and {spent:g} seconds")
+    return done, spent
+
+
+def take_up(learner: Learner, checkpoint: Checkpoint) -> None:
+    """Go on from a checkpoint. Raises StoreError, the trace file untouched, where the job cannot take its state."""
+    try:
+        learner.load(checkpoint.networks, checkpoint.state)
+        learner.store.take_up(checkpoint)
+    except UNFIT as error:
+        raise _unfit(checkpoint, error) from error
+
+
+def _unfit(checkpoint: Checkpoint, error: Exception) -> StoreError:
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return StoreError(f"{checkpoint.directory}: its state is not one that this job can go on from ({what[:200]})")
 
 
 def weights_of(repository: Repository) -> Callable[[Plan, Mapping[str, nn.Module]], Sequence[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ganglion.engine.contracts import DataSpec
 
 FORMAT = 1
+VALUES_LIMIT = 2**27  # that one row of data may have
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ class Run:
             values = {name: _tuples(value) for name, value in document["spec"].items() if name in known}
             if values.get("value_range") is not None:
                 values["value_range"] = tuple(float(bound) for bound in values["value_range"])
+            _check_shape(values["shape"])
             return DataSpec(**values), dict(document["scalers"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"{path}: not the description of data that this version writes ({error})") from error
@@ -221,6 +224,15 @@ def _lists(value: Any) -> Any:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _check_shape(shape: Any) -> None:
+    """A network would be made for whatever stands there. Raises ValueError for what no data can have."""
+    lengths = shape if isinstance(shape, tuple) else ()
+    if not lengths or not all(type(length) is int and length > 0 for length in lengths):
+        raise ValueError(f"shape: {str(shape)[:60]}")
+    if math.prod(lengths) > VALUES_LIMIT:
+        raise ValueError(f"shape: more than {VALUES_LIMIT} values in a row")
 
 
 def _read_versioned(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, ClassVar
 
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ganglion.engine.contracts import Adapter, Batch, Dataset, Sampling
 from ganglion.engine.errors import ConfigError, PluginError
+from ganglion.engine.fetching import Fetcher, result
 from ganglion.engine.settings import Settings, setting
 from ganglion.engine.streams import RandomStream, stream_seed
 
 BLOCK_BYTES = 4 << 20  # rows are gathered in blocks of about this size and handed out as views
-FETCH_SECONDS = 600.0  # a fetch that takes longer is an error: nothing ever hangs
 
 
 class Uniform(Sampling):
@@ -151,7 +151,7 @@ class BatchSampler:
         self._block: Batch | None = None
         self._used = 0
         self._block_rows = batch_size * _batches_per_block(dataset, batch_size)
-        self._pool = None if dataset.resident else ThreadPoolExecutor(fetch_threads, thread_name_prefix="fetch")
+        self._pool = None if dataset.resident else Fetcher(fetch_threads)
         self._ahead: dict[tuple[int, int, int], Future[Batch]] = {}
 
     def next_batch(self, size: int | None = None) -> Batch:
@@ -180,7 +180,7 @@ class BatchSampler:
     def close(self) -> None:
         """Stop the workers."""
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.close()
 
     def _advance(self, rows: int) -> None:
         self.offset += rows
@@ -230,7 +230,7 @@ class BatchSampler:
         following, epoch, offset = self._indices(2 * rows)
         _, epoch, offset = self._indices(rows)
         self._ahead = {(epoch, offset, rows): self._pool.submit(self.dataset.rows, following[rows:])}
-        batch = future.result(timeout=FETCH_SECONDS)
+        batch = result(future)
         if self.device.type == "cuda":
             return batch.map(lambda tensor: tensor.pin_memory().to(self.device, non_blocking=True))
         return batch.map(lambda tensor: tensor.to(self.device))

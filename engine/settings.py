@@ -55,7 +55,12 @@ class SettingInfo(NamedTuple):
 
 def describe(model: type[BaseModel]) -> list[SettingInfo]:
     """All settings that a model declares, in the order of declaration."""
-    return [_describe_field(name, info) for name, info in model.model_fields.items()]
+    return list(_described(model))
+
+
+@cache
+def _described(model: type[BaseModel]) -> tuple[SettingInfo, ...]:
+    return tuple(_describe_field(name, info) for name, info in model.model_fields.items())
 
 
 def _describe_field(name: str, info: FieldInfo) -> SettingInfo:
@@ -129,9 +134,14 @@ def parse_value(annotation: Any, value: Any) -> Any:
     if origin is Literal:
         return _parse_choice(arguments, value)
     try:
-        return TypeAdapter(annotation).validate_python(value)
+        return _adapter(annotation).validate_python(value)
     except ValidationError as error:
         raise ValueError(error.errors()[0]["msg"]) from None
+
+
+@cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)  # making one takes longer than all the rest
 
 
 def _parse_union(arguments: tuple[Any, ...], value: Any) -> Any:
@@ -417,11 +427,10 @@ def _build(owner: Owner, values: Mapping[str, tuple[Any, _Key]], levels: Sequenc
     parsed = {}
     for name, (value, key) in values.items():
         info = owner.model.model_fields[name]
-        bounded: Any = typing.Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
         try:
             parsed[name] = parse_value(info.annotation, value)
             _check_finite(parsed[name])
-            TypeAdapter(bounded).validate_python(parsed[name])
+            _bounded(owner.model, name).validate_python(parsed[name])
         except (ValueError, TypeError, OverflowError):
             described = _describe_field(name, info)
             raise ConfigError(
@@ -433,6 +442,14 @@ def _build(owner: Owner, values: Mapping[str, tuple[Any, _Key]], levels: Sequenc
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{owner.label}: {message}") from None
+
+
+@cache
+def _bounded(model: type[BaseModel], name: str) -> TypeAdapter[Any]:
+    """What checks a field's value by its type and its bounds."""
+    info = model.model_fields[name]
+    bounded: Any = typing.Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+    return TypeAdapter(bounded)
 
 
 def _check_finite(value: Any) -> None:

@@ -39,6 +39,19 @@ def clean_text(text: object) -> str:
     return "".join(_clean_character(character) for character in plain)
 
 
+def clean_lines(text: object) -> str:
+    """Cleaned text of several lines."""
+    return "\n".join(map(clean_text, str(text).splitlines()))
+
+
+def one_line(text: object, longest: int = 2000) -> str:
+    """Cleaned text for a person: what is quoted in it may be of any length, so the middle of a long one is left out."""
+    plain = clean_text(text)
+    if len(plain) <= longest:
+        return plain
+    return f"{plain[: longest // 2]} ... {plain[5 - longest // 2 :]}"
+
+
 def _clean_character(character: str) -> str:
     category = unicodedata.category(character)
     if character in "\n\t" or category in ("Zl", "Zp"):

@@ -102,12 +102,13 @@ def head_sizes(heads: Sequence[str]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for text in heads:
         name, colon, size = text.partition(":")
-        if not (name and colon and size.isdecimal() and int(size) > 1) or name == TARGET or name in sizes:
+        number = int(size) if size.isascii() and size.isdecimal() and len(size) < 10 else 0
+        if not (name and colon and number > 1) or name == TARGET or name in sizes:
             raise ConfigError(
                 f"heads={text}: expected NAME:CLASSES, a field of the data besides '{TARGET}', each once, with 2 or "
                 "more classes"
             )
-        sizes[name] = int(size)
+        sizes[name] = number
     return sizes
 
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from ganglion.engine.api import ConfigError, suggestion
 
 PLAYERS = {"discriminator": "discriminator", "critic": "discriminator", "generator": "generator"}
-TURN = re.compile(r"([A-Za-z]+)(?:\*(\d+))?")
+TURN = re.compile(r"([A-Za-z]+)(?:\*([0-9]{1,9}))?")
+END = re.compile(r"[0-9]{1,18}")
 
 
 class Turn(NamedTuple):
@@ -61,12 +62,12 @@ def parse_schedule(text: str) -> Schedule:
 
 def _parse_phase(part: str, text: str) -> Phase:
     words, until = part.split(), None
-    if len(words) >= 2 and words[-2] == "until" and words[-1].isdigit():
+    if len(words) >= 2 and words[-2] == "until" and END.fullmatch(words[-1]):
         words, until = words[:-2], int(words[-1])
     turns = []
     for word in words:
         match = TURN.fullmatch(word)
-        if match is None or match[1].lower() not in PLAYERS or match[2] == "0":
+        if match is None or match[1].lower() not in PLAYERS or (match[2] and not int(match[2])):
             raise ConfigError(
                 f"schedule '{text}': '{word}' is not PLAYER or PLAYER*COUNT{suggestion(word, set(PLAYERS))}"
             )
