@@ -18,7 +18,7 @@ from commandline import call
 from commandline import refused as refused_command
 from torch import Tensor, nn
 
-from ganglion.engine import api
+from ganglion.engine import api, assembly
 from ganglion.engine.conformance.attributes import fingerprint, unsaved_prints
 from ganglion.engine.conformance.results import Check, Failed, Skipped, carry_out
 from ganglion.engine.conformance.strategychecks import CHECKS
@@ -484,6 +484,17 @@ def test_what_is_broken_is_found_and_told(strategy: type[Plain], check: str, wor
 def test_every_check_of_strategies_is_broken_once() -> None:
     never = {"job", "wrong networks", "cuda", "data-parallel"}  # the engine's own, or not here
     assert {check.name for check in CHECKS} - {check for _, check, _ in BROKEN} == never
+
+
+def test_wrong_networks_that_the_engine_would_accept_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "check_networks", lambda networks, shapes, plan: None)
+    sentence = refused(Plain, skip=[each.name for each in CHECKS if each.name != "wrong networks"])["wrong networks"]
+    assert "one too long is accepted as the generator: shapes() must be exact" in sentence
+
+
+def test_a_job_that_cannot_be_put_together_is_the_callers_mistake() -> None:
+    with pytest.raises(ConfigError, match="takes its networks in the order generator,discriminator"):
+        check_strategy(Plain, "PerceptronDiscriminator,PerceptronGenerator", "Circle", size=64, batchSize=8)
 
 
 def test_several_failures_are_told_together() -> None:
