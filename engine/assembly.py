@@ -217,12 +217,17 @@ def check_networks(networks: Mapping[str, nn.Module], shapes: Mapping[str, RoleS
                 f"network {name} as {role}: it does not take an input of {_shape(shape.input)}: "
                 f"{reason}{_order(role, shapes)}"
             ) from error
-        output = output if isinstance(output, Tensor) else getattr(output, "score", output[0])
+        output = main_output(output)
         if not _fits(output, shape.output):
             raise NetworkError(
                 f"network {name} as {role}: it gives {tuple(output.shape[1:])} for an input of {_shape(shape.input)}, "
                 f"and strategy {plan.strategy.name} wants {_shape(shape.output)}{_order(role, shapes)}"
             )
+
+
+def main_output(output: Any) -> Any:
+    """The tensor that a network gives: its score, or else the first, where it gives several things."""
+    return output if isinstance(output, Tensor) or not output else getattr(output, "score", output[0])
 
 
 def _fits(output: Tensor, wanted: Port) -> bool:

@@ -16,7 +16,7 @@ from ganglion.engine.files import read_text, write_atomic
 
 LIMIT = 64 * 1024 * 1024  # bytes that a YAML or JSON file of a run may have
 DEPTH_LIMIT = 40  # of a YAML file
-VALUES_LIMIT = 100_000  # of a YAML file, with every alias written out
+GROWTH_LIMIT = 100_000  # values that its aliases may repeat
 
 
 class PlainLoader(yaml.SafeLoader):
@@ -32,7 +32,11 @@ class PlainLoader(yaml.SafeLoader):
         """The document, of which nothing has been made yet, once its size is known to be harmless."""
         node: yaml.Node | None = super().get_single_node()
         if node is not None:
-            _check_growth(node, 1, {})
+            known: dict[int, tuple[int, int]] = {}
+            size, _ = _written_out(node, 1, known)
+            if size - len(known) > GROWTH_LIMIT:
+                what = f"more than {GROWTH_LIMIT} values are repeated by aliases"
+                raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -48,20 +52,23 @@ class PlainLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _check_growth(node: yaml.Node, depth: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """How many values a node has, and how deep it is, with its aliases written out. Raises ConstructorError."""
-    if not isinstance(node, yaml.CollectionNode) or depth > DEPTH_LIMIT:  # what holds itself comes here too
-        size, height = 1, 1
-    elif id(node) in known:
+def _written_out(node: yaml.Node, depth: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values a node has, and how deep it is, with its aliases written out; `known` is by the node's identity.
+
+    Raises ConstructorError where it is too deep: what holds itself is.
+    """
+    if id(node) in known:
         size, height = known[id(node)]
+    elif not isinstance(node, yaml.CollectionNode) or depth > DEPTH_LIMIT:
+        size, height = known[id(node)] = 1, 1
     else:
         parts = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
-        found = [_check_growth(part, depth + 1, known) for part in parts]
+        found = [_written_out(part, depth + 1, known) for part in parts]
         size, height = 1 + sum(each for each, _ in found), 1 + max((each for _, each in found), default=0)
         known[id(node)] = size, height
-    if depth + height > DEPTH_LIMIT + 1 or size > VALUES_LIMIT:
-        what = f"nested more than {DEPTH_LIMIT} deep" if size <= VALUES_LIMIT else f"more than {VALUES_LIMIT} values"
-        raise yaml.constructor.ConstructorError(None, None, f"{what} with its aliases written out", node.start_mark)
+    if depth + height > DEPTH_LIMIT + 1:
+        what = f"nested more than {DEPTH_LIMIT} deep with its aliases written out"
+        raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
     return size, height
 
 

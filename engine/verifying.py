@@ -149,6 +149,11 @@ def _refuse(settings: JobSettings, runs: Path | str | None, kills: int) -> None:
         raise ConfigError(f"iterations={number}: a run without an end cannot be verified")
     if number < 2 * kills:
         raise ConfigError(f"iterations={number}: expected at least {2 * kills}, two for each of {kills} kills")
+    if not 0 < settings.store_interval <= number // 4:
+        raise ConfigError(
+            f"storeInterval={settings.store_interval}: expected 1 to {number // 4}, so that a process which was killed "
+            "goes on from what it learnt, not from the start"
+        )
     if settings.init_tag is not None and runs is None:
         raise ConfigError(f"initTag={settings.init_tag}: give --runs FOLDER too, the one that run is in")
 

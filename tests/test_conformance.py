@@ -428,7 +428,36 @@ class Flattening(Plain):
         return super().generate(noise).flatten()
 
 
+class Leaving(Plain):
+    """Ends the program."""
+
+    def drawn(self, count: int) -> Tensor:
+        raise SystemExit(0)
+
+
+class Handing(Plain):
+    """Hands its samples to the host."""
+
+    def drawn(self, count: int) -> Tensor:
+        return super().drawn(count).to("cpu")
+
+
+class OwnSteps(Plain):
+    """Leaves the processor chains alone."""
+
+    def train(self, role: str, loss_of: Any, *inputs: Any) -> api.Loss:
+        parameters = list(self.context.networks[role].parameters())
+        loss = loss_of(*inputs)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+                parameter.sub_(0.01 * gradient)
+        return api.Loss(loss.detach())
+
+
 BROKEN: list[tuple[type[Plain], str, tuple[str, ...]]] = [
+    (Leaving, "iteration", ("calls sys.exit(0)",)),
+    (Handing, "no host synchronisation", ('to("cpu") at test_conformance.py',)),
+    (OwnSteps, "learning", ("generator learns without its processor chain", "context.processors['generator']")),
     (Undescribed, "description", ("does not say what it is", "docstring")),
     (NoHelp, "settings", ("'weight'", "no meaning")),
     (NoDefault, "settings", ("'weight'", "no default", "setting(DEFAULT")),
@@ -495,6 +524,51 @@ def test_wrong_networks_that_the_engine_would_accept_are_told(monkeypatch: pytes
 def test_a_job_that_cannot_be_put_together_is_the_callers_mistake() -> None:
     with pytest.raises(ConfigError, match="takes its networks in the order generator,discriminator"):
         check_strategy(Plain, "PerceptronDiscriminator,PerceptronGenerator", "Circle", size=64, batchSize=8)
+
+
+def test_numbers_that_torchs_optimiser_reads_on_the_host_are_no_waiting() -> None:
+    class Helped(Plain):
+        """Has a weight of its own that torch's Adam moves."""
+
+        def setup(self, context: api.LearningContext) -> None:
+            super().setup(context)
+            self.weight = torch.ones((), requires_grad=True)
+            self.adam = torch.optim.Adam([self.weight], foreach=False)
+
+        def judge(self, rows: Tensor, fake: Tensor) -> api.Loss:
+            self.weight.grad = self.weight.detach()
+            self.adam.step()
+            return super().judge(rows, fake)
+
+    check_strategy(Helped, *PAIR, **TINY)
+
+
+def test_calls_by_keyword_and_outputs_of_several_parts_are_seen(tmp_path: Path) -> None:
+    plugin = tmp_path / "pairs.py"
+    plugin.write_text(
+        "from torch import nn\nfrom ganglion.engine import api\n\n"
+        "class Pair(nn.Module):\n"
+        "    def __init__(self, size):\n"
+        "        super().__init__()\n        self.layer = nn.Linear(size, 1)\n"
+        "    def forward(self, x):\n        return self.layer(x), x.sum()\n\n"
+        "def pair(context):\n    return Pair(context.input.size)\n\n"
+        "@api.hookimpl\ndef register_networks(register):\n    register('Pair', pair)\n"
+    )
+
+    class Named(Plain):
+        """Calls the discriminator by the name of its argument."""
+
+        def discriminator_loss(self, rows: Tensor, fake: Tensor) -> Tensor:
+            return (self.discriminator(x=rows)[0] - 1).square().mean() + self.discriminator(x=fake)[0].square().mean()
+
+        def generator_loss(self, noise: Tensor) -> Tensor:
+            loss: Tensor = (self.discriminator(x=self.generator(noise))[0] - 1).square().mean()
+            return loss * self.context.settings.weight
+
+        def validate(self, batch: api.Batch) -> Any:
+            return {}
+
+    check_strategy(Named, "Generator,Pair", "Circle", plugins=[str(plugin)], size=256, testSize=8, batchSize=8)
 
 
 def test_several_failures_are_told_together() -> None:

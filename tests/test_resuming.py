@@ -62,6 +62,13 @@ def test_changed_data_are_refused_when_a_run_goes_on(tmp_path: Path) -> None:
     assert learn(None, None, {"tag": "data", "iterations": 4}, runs=tmp_path / "runs").outcome.iteration == 4
 
 
+def test_a_long_list_of_rows_is_read_again(tmp_path: Path) -> None:
+    keys = {**QUIET, "strategy": "GAN", "tag": "long", "size": 110_000, "testSize": 8, "batchSize": 4}
+    rows = list(range(101_000))
+    learn("Generator,Discriminator", "Circle", {**keys, "range": rows, "iterations": 2}, runs=tmp_path)
+    assert learn(None, None, {"tag": "long", "iterations": 3}, runs=tmp_path).outcome.iteration == 3
+
+
 def test_a_changed_network_file_is_refused_when_a_run_goes_on(tmp_path: Path) -> None:
     file = tmp_path / "net.yaml"
     text = "name: Net\ndoc: One.\nlayers:\n  - Linear: 8\n  - Dropout: 0.1\n  - Linear: ${output.size}\n"

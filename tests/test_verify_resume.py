@@ -128,6 +128,11 @@ JOB = ["ganglion", "verify-resume", PAIR, "Circle", "strategy=GAN"]
     ("words", "sentence"),
     [
         (["iterations=9"], "iterations=9: expected at least 10, two for each of 5 kills"),
+        (
+            ["storeInterval=0"],
+            "storeInterval=0: expected 1 to 50, so that a process which was killed goes on from what",
+        ),
+        (["storeInterval=60", "iterations=60"], "storeInterval=60: expected 1 to 15"),
         (["iterations=-1"], "iterations=-1: a run without an end cannot be verified"),
         (["seconds=3"], "seconds=3: two runs that end by the clock need not be the same; give iterations="),
         (["initTag=gan"], "initTag=gan: give --runs FOLDER too, the one that run is in"),

@@ -84,9 +84,9 @@ class DatasetTrial:
         """Raise Skipped or Unusable where it is not the data set that is wrong."""
         if self.called:
             raise Skipped("it asks for the network while it loads; see the check 'offline'") from error
-        if isinstance(error, DataError):
+        if isinstance(error, DataError) and "download" in settings_of(self.subject.thing).model_fields:
             raise Skipped(f"the data are not here: {error}") from error
-        if isinstance(error, ConfigError):
+        if isinstance(error, (ConfigError, DataError)):
             raise Unusable from error
 
     def again(self) -> Splits:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ganglion.engine.assembly import build_network
+from ganglion.engine.assembly import build_network, main_output
 from ganglion.engine.conformance.results import Failed, Unusable
 from ganglion.engine.conformance.subjects import Subject
 from ganglion.engine.contracts import DataSpec, NetworkContext, Port, RoleShape
@@ -129,6 +129,5 @@ def rows_for(made: Made, count: int = ROWS, scale: float = 1.0) -> Tensor:
 
 def output_of(network: nn.Module, rows: Tensor) -> Tensor:
     """The tensor that a network gives: its score where it gives several things."""
-    output = network(rows)
-    tensor: Tensor = output if isinstance(output, Tensor) else getattr(output, "score", output[0])
+    tensor: Tensor = main_output(network(rows))
     return tensor

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ganglion.engine.assembly import main_output
 from ganglion.engine.processors import ProcessorChain
 from ganglion.engine.session import Session
 
@@ -48,8 +49,8 @@ class Referee:
             handle
             for role, network in self.session.networks.items()
             for handle in (
-                network.register_forward_pre_hook(self._before_call(role)),
-                network.register_forward_hook(self._after_call(role)),
+                network.register_forward_pre_hook(self._before_call(role), with_kwargs=True),
+                network.register_forward_hook(self._after_call(role), with_kwargs=True),
             )
         ]
         for role, chain in self.session.chains.items():
@@ -147,21 +148,21 @@ class Referee:
 
     # --- calls of networks
 
-    def _before_call(self, role: str) -> Callable[[nn.Module, Any], None]:
-        def look(module: nn.Module, arguments: Any) -> None:
+    def _before_call(self, role: str) -> Callable[[nn.Module, Any, Any], None]:
+        def look(module: nn.Module, arguments: Any, named: Any) -> None:
             if self._applied:
                 self._judge_inputs()
-            for value in arguments:
+            for value in (*arguments, *named.values()):
                 if isinstance(value, Tensor) and value.grad_fn is not None:
                     self._inputs.update((role, other) for other in self._depends_on(value) if other != role)
 
         return look
 
-    def _after_call(self, role: str) -> Callable[[nn.Module, Any, Any], None]:
-        def look(module: nn.Module, arguments: Any, output: Any) -> None:
-            output = output if isinstance(output, Tensor) else getattr(output, "score", None)
-            if arguments and isinstance(arguments[0], Tensor) and isinstance(output, Tensor):
-                rows, *given = arguments[0].shape
+    def _after_call(self, role: str) -> Callable[[nn.Module, Any, Any, Any], None]:
+        def look(module: nn.Module, arguments: Any, named: Any, output: Any) -> None:
+            output, first = main_output(output), next(iter((*arguments, *named.values())), None)
+            if isinstance(first, Tensor) and isinstance(output, Tensor):
+                rows, *given = first.shape
                 self.fed.add(Fed(role, tuple(given), tuple(output.shape[1:]), rows))
 
         return look

@@ -96,6 +96,10 @@ def _carried_out(check: Check, subject: Any) -> Finding:
         raise (error.__cause__ or error) from None
     except (Failed, EngineError) as error:
         return Finding(check.name, "failed", str(error))
+    except SystemExit as ended:
+        return Finding(
+            check.name, "failed", f"it calls sys.exit({ended.code!r}): raise an error that says what is wrong"
+        )
     except Exception as error:
         return Finding(check.name, "failed", _surprise(error))
     return Finding(check.name, "passed", " ".join((check.run.__doc__ or "").strip().split("\n\n")[0].split()))

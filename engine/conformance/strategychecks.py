@@ -65,5 +65,5 @@ def _fits(job: Job) -> bool:
             return True
     except InputError:
         return False
-    except Exception:  # the checks will say what is wrong
+    except (Exception, SystemExit):  # the checks will say what is wrong
         return True

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ganglion.engine.conformance.courses import ITERATIONS
 from ganglion.engine.conformance.networktrial import output_of
-from ganglion.engine.conformance.results import Check, Failed, Unusable, several
+from ganglion.engine.conformance.results import Check, Failed, Skipped, Unusable, several
 from ganglion.engine.conformance.strategytrial import StrategyTrial
 from ganglion.engine.contracts import LearnProgress, NetworkContext, RoleShape
 from ganglion.engine.errors import InputError, NetworkError
@@ -104,6 +104,8 @@ def check_iteration(trial: StrategyTrial) -> None:
 def check_fed_shapes(trial: StrategyTrial) -> None:
     """Networks are given, and give, what shapes() says."""
     straight = trial.straight
+    if not straight.referee.fed:
+        raise Skipped("no call of a network with a tensor was seen")
     for fed in sorted(straight.referee.fed):
         shape = straight.shapes[fed.role]
         for what, port, seen in (("is given", shape.input, fed.given), ("gives", shape.output, fed.gave)):
@@ -188,9 +190,14 @@ def check_learning(trial: StrategyTrial) -> None:
         fixed = not straight.session.chains[role].parameters
         if changed and fixed:
             raise Failed(f"the {role} is fixed and changes all the same: update it by context.processors['{role}']")
+        updates = straight.referee.updates[role]
+        if changed and not updates and network.training:
+            raise Failed(
+                f"the {role} learns without its processor chain, so method, learningRate, clipNorm and all the others "
+                f"have no effect: update it by context.processors['{role}']"
+            )
         if changed or fixed or not parameters or not network.training:
             continue
-        updates = straight.referee.updates[role]
         if updates:
             raise Failed(f"the weights of the {role} are the same after {updates} updates: its loss has no gradient")
         raise Failed(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy
@@ -17,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ganglion.engine.conformance.results import current_place
 from ganglion.engine.streams import undisturbed
 
+OPTIMISERS = str(Path(torch.optim.__file__).parent)
 # Operations whose result, or its size, the host must know; on a GPU each of them waits for the device.
 WAITING = (
     "_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal",
@@ -56,7 +60,8 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = str(function).removeprefix("aten.").partition(".")[0]
-        if name in WAITING and not (name == "repeat_interleave" and kwargs.get("output_size") is not None):
+        counted = name == "repeat_interleave" and kwargs.get("output_size") is not None
+        if name in WAITING and not counted and not _in_optimiser():
             self.watch.read("a number is read" if name == WAITING[0] else f"torch's {name.strip('_')}")
         elif name == "index" and any(_is_mask(index) for index in args[1]):
             self.watch.read("rows are picked by a mask")
@@ -72,9 +77,21 @@ class _Methods(TorchFunctionMode):
     watch: Watch
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.Tensor.to and "cpu" in (*args[1:], *(kwargs or {}).values()):
+            self.watch.read('values are handed over by to("cpu")')
         if function in HANDING:
             self.watch.read(f"values are handed over by {HANDING[function]}")
         return function(*args, **(kwargs or {}))
+
+
+def _in_optimiser() -> bool:
+    """Whether torch's own optimiser reads the number: those that it reads are on the host, on a GPU's side too."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(OPTIMISERS):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_mask(index: Any) -> bool:
