@@ -12,6 +12,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from commandline import refused as refused_command
 from PIL import Image
 from torch import Tensor, nn
 
@@ -660,3 +661,7 @@ def test_every_check_is_broken_once() -> None:
     for kind, table in tables.items():
         known = {check.name for check in CHECKS[kind]} - {"description", "settings", "cuda"}
         assert known == {row[1] for row in table}, kind
+
+
+def test_data_that_are_not_where_the_user_says_are_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    refused_command(capsys, ["ganglion", "check", "Table", "path=nowhere.csv"], "nowhere.csv")
