@@ -454,7 +454,17 @@ class OwnSteps(Plain):
         return api.Loss(loss.detach())
 
 
+class DrawingOnce(Plain):
+    """Draws from torch's generator before its first update only."""
+
+    def process_iteration(self, i: int) -> api.LearnProgress:
+        if i == 0:
+            self.mean = torch.rand(())
+        return super().process_iteration(i)
+
+
 BROKEN: list[tuple[type[Plain], str, tuple[str, ...]]] = [
+    (DrawingOnce, "random streams", ("torch.rand(())", "self.random('name')")),
     (Leaving, "iteration", ("calls sys.exit(0)",)),
     (Handing, "no host synchronisation", ('to("cpu") at test_conformance.py',)),
     (OwnSteps, "learning", ("generator learns without its processor chain", "context.processors['generator']")),

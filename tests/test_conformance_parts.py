@@ -663,5 +663,19 @@ def test_every_check_is_broken_once() -> None:
         assert known == {row[1] for row in table}, kind
 
 
+def test_every_output_of_a_network_with_several_counts() -> None:
+    class Two(Net):
+        """A score and something more, from a layer of its own."""
+
+        def __init__(self, context: api.NetworkContext) -> None:
+            super().__init__(context)
+            self.more = nn.Linear(context.input.size, 3)
+
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x), {"more": self.more(x.flatten(1))}
+
+    assert skipped(check_network(factory(Two))) <= {"cuda"}
+
+
 def test_data_that_are_not_where_the_user_says_are_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
     refused_command(capsys, ["ganglion", "check", "Table", "path=nowhere.csv"], "nowhere.csv")

@@ -168,7 +168,10 @@ def _gradients(trial: NetworkTrial) -> None:
     for made in trial.made:
         rows = rows_for(made).requires_grad_()
         made.network.train().zero_grad()
-        output_of(made.network, rows).square().mean().backward()
+        numbers = _numbers(made.network(rows))
+        if not numbers:
+            raise Failed("its output depends on nothing that learns: forward() must not detach() it")
+        torch.stack([each.square().mean() for each in numbers]).sum().backward()
         for name, value in made.network.named_parameters():
             if value.requires_grad and value.grad is None:
                 raise Failed(
@@ -179,6 +182,14 @@ def _gradients(trial: NetworkTrial) -> None:
         if rows.grad is None:
             raise Failed("no gradient reaches its input: forward() must not detach() or convert it")
         made.network.zero_grad()
+
+
+def _numbers(output: Any) -> list[Tensor]:
+    """Every tensor of numbers in a network's output that depends on something."""
+    if isinstance(output, Tensor):
+        return [output] if output.requires_grad and output.is_floating_point() else []
+    parts = output.values() if isinstance(output, dict) else output
+    return [tensor for part in parts for tensor in _numbers(part)] if isinstance(output, (dict, list, tuple)) else []
 
 
 def _saved(trial: NetworkTrial) -> None:

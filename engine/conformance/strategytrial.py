@@ -89,9 +89,11 @@ class StrategyTrial:
         numpy.random.seed(12345)
         shared = SharedGenerators()
         with self.job.session() as session:
-            progress = iterate(session, 0, 1)
+            with watching() as first:  # what it reads is its own business: lazy set-up may
+                progress = iterate(session, 0, 1)
             with watching() as watch:
                 progress += iterate(session, 1, ITERATIONS)
+            watch.draws[:0] = first.draws
             seeded = torch.initial_seed() != stream_seed(session.streams.seed, "network")
             return Repeated(keep(session, ITERATIONS), watch, shared.changed(), seeded, progress)
 
