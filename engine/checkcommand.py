@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ganglion.engine.commands import split_words
 from ganglion.engine.conformance.datasetchecks import examine_dataset
 from ganglion.engine.conformance.networkchecks import examine_network
 from ganglion.engine.conformance.processorchecks import examine_processor
@@ -21,8 +22,8 @@ OWN = ("kind", "role", "skip")  # keys of the command itself
 
 def check(words: Sequence[str], plugins: Sequence[str], as_json: bool) -> None:
     """Print what every check finds; exits 1 when one fails. Raises InputError where the command is wrong."""
-    first = next((place for place, word in enumerate(words) if "=" in word), len(words))
-    names, keys = list(words[:first]), parse_tokens(words[first:])
+    names, tokens = split_words(words)
+    keys = parse_tokens(tokens)
     if not names:
         raise ConfigError(f"'{words[0]}': expected the name of what is to be checked before the keys")
     own = {name: value for key, value in keys.items() if (name := fold(key)) in OWN}

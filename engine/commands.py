@@ -28,7 +28,7 @@ def learn(words: Sequence[str], job: str | None, plugins: Sequence[str], runs: s
     """The command `learn`: exits 130 or 143 when stopped by a signal."""
     from ganglion.engine.launch import learn as carry_out
 
-    names, tokens = _split_words(words)
+    names, tokens = split_words(words)
     if len(names) > 2:
         raise ConfigError(f"'{names[2]}': expected key=value after the data set, e.g. batchSize=64")
     networks, dataset = (*names, None, None)[:2]
@@ -48,7 +48,7 @@ def learn(words: Sequence[str], job: str | None, plugins: Sequence[str], runs: s
         sys.exit(128 + outcome.signal)
 
 
-def _split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names come first, then key=value tokens; the first token with `=` ends the names."""
     first = next((index for index, word in enumerate(words) if "=" in word), len(words))
     return list(words[:first]), list(words[first:])
@@ -308,7 +308,7 @@ def _print_detail(name: str, table: Any) -> None:
 
 
 def _tag_and_keys(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
-    names, tokens = _split_words(words)
+    names, tokens = split_words(words)
     if len(names) > 1:
         raise ConfigError(f"'{names[1]}': expected key=value after the tag")
     return (names[0] if names else None), parse_tokens(tokens)
@@ -360,7 +360,7 @@ def compare(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_j
     from ganglion.engine.comparetable import remarks, tables
     from ganglion.engine.comparison import compare as carry_out
 
-    names, tokens = _split_words(words)
+    names, tokens = split_words(words)
     if not 1 <= len(names) <= 2:
         expected = "entries and a data set" if not names else "key=value after the data set"
         where = f"'{names[2]}': " if names else ""

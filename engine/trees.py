@@ -127,3 +127,11 @@ def _decode(node: Any, tensors: Mapping[str, Tensor]) -> Any:
     if word not in ("dict", "dict pairs", "object", "object pairs"):
         raise ValueError(f"unknown word '{word}'")
     return ObjectState(items) if word.startswith("object") else items
+
+
+def same_bytes(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors agree in shape, type and every bit: -0 is not 0, and NaN is itself."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    bits = [each.detach().cpu().contiguous().flatten().view(torch.uint8) for each in (one, other)]
+    return torch.equal(*bits)

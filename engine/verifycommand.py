@@ -6,10 +6,9 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
 from typing import Any
 
-from ganglion.engine.commands import job_folders, say
+from ganglion.engine.commands import job_folders, say, split_words
 from ganglion.engine.errors import ConfigError
 from ganglion.engine.job import named_job, parse_tokens, read_job
 from ganglion.engine.tables import print_json
@@ -26,11 +25,11 @@ def verify_resume_command(
     as_json: bool,
 ) -> None:
     """The command `verify-resume`: exits 1 when the two runs differ."""
-    names = list(takewhile(lambda word: "=" not in word, words))
+    names, tokens = split_words(words)
     if len(names) > 2:
         raise ConfigError(f"'{names[2]}': expected key=value after the data set, e.g. iterations=500")
     networks, dataset = (*names, None, None)[:2]
-    keys = parse_tokens(words[len(names) :])
+    keys = parse_tokens(tokens)
     loaded = read_job(named_job(job, job_folders())) if job is not None else None
     with _terminable():
         found = verify_resume(

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from ganglion.engine.checkpoint_files import Checkpoint
 from ganglion.engine.errors import StoreError
 from ganglion.engine.files import read_text
 from ganglion.engine.runs import Run
+from ganglion.engine.trees import same_bytes
 
 # What the clock decides: seconds of learning, and the length of a trace that tells of seconds.
 OF_THE_CLOCK = ("state learner.seconds", "state trace.offset")
@@ -111,12 +111,8 @@ def _leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
 def _same(one: Any, other: Any) -> bool:
     """Whether all bits are the same: -0 is not 0, and NaN is itself."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.dtype == other.dtype and one.shape == other.shape and torch.equal(_bytes(one), _bytes(other))
+        return same_bytes(one, other)
     return type(one) is type(other) and repr(one) == repr(other)
-
-
-def _bytes(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
 def _described(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

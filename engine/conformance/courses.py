@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from ganglion.engine.assembly import assemble, load_data, resolve_job
@@ -24,7 +23,7 @@ from ganglion.engine.job import JobRequest, request
 from ganglion.engine.resolution import Resolver
 from ganglion.engine.session import Session
 from ganglion.engine.store import MAY_BE_INFINITE, Store, Weights
-from ganglion.engine.trees import unflatten
+from ganglion.engine.trees import same_bytes, unflatten
 
 ITERATIONS = 5  # of the straight run: a term that is due in every third one is due twice
 STOP = 2  # where the run that is gone on with stops
@@ -152,14 +151,6 @@ def difference(one: Kept, other: Kept) -> str | None:
         if not same_bytes(first[name], second[name]):
             return f"the tensor '{name}'"
     return _plain_difference(json.loads(one.files[STATE_PLAIN]), json.loads(other.files[STATE_PLAIN]), "")
-
-
-def same_bytes(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors agree in shape, type and every bit."""
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    bits = [each.detach().cpu().contiguous().flatten().view(torch.uint8) for each in (one, other)]
-    return torch.equal(*bits)
 
 
 def _plain_difference(one: Any, other: Any, path: str) -> str | None:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ganglion.engine.adapterchain import AdapterSettings
 from ganglion.engine.adapters import split_and_adapt
-from ganglion.engine.conformance.courses import same_bytes
 from ganglion.engine.conformance.datasettrial import DatasetTrial
 from ganglion.engine.conformance.declared import DECLARED
 from ganglion.engine.conformance.results import Check, Failed, Finding, Skipped, carry_out
@@ -21,6 +20,7 @@ from ganglion.engine.conformance.watching import contained, default_type
 from ganglion.engine.contracts import Batch, Dataset, DataSpec
 from ganglion.engine.data import data_digest
 from ganglion.engine.pictures import picture
+from ganglion.engine.trees import same_bytes
 
 DIMENSIONS = {"image": 3, "vector": 1, "sequence": 2}
 SHARED_ROWS = 0.5  # of the test rows that may be training rows too: made data may repeat themselves

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganglion.engine.conformance.courses import same_bytes
 from ganglion.engine.conformance.declared import DECLARED
 from ganglion.engine.conformance.networktrial import ROWS, Made, NetworkTrial, output_of, rows_for
 from ganglion.engine.conformance.results import Check, Failed, Finding, Skipped, carry_out
 from ganglion.engine.conformance.subjects import Subject
 from ganglion.engine.conformance.watching import SharedGenerators, contained, default_type, watching
 from ganglion.engine.contracts import DataSpec
+from ganglion.engine.trees import same_bytes
 
 SCALES = (0.1, 1.0, 30.0)  # of inputs, so that an output which only usually keeps to its range is found out
 BOUNDED: dict[type[nn.Module], tuple[float, float]] = {

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from ganglion.engine.conformance.courses import same_bytes
 from ganglion.engine.conformance.declared import DECLARED
 from ganglion.engine.conformance.processortrial import FIXED, ROWS, Bench, ProcessorTrial, rows_of
 from ganglion.engine.conformance.results import Check, Failed, Finding, Skipped, Unusable, carry_out
@@ -18,7 +17,7 @@ from ganglion.engine.contracts import GradientProcessor, Method
 from ganglion.engine.errors import ConfigError, StoreError
 from ganglion.engine.processors import is_wanted
 from ganglion.engine.resolution import settings_of
-from ganglion.engine.trees import flatten, unflatten
+from ganglion.engine.trees import flatten, same_bytes, unflatten
 
 CLOSE = 1e-5
 
