@@ -29,18 +29,22 @@ BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedEr
 
 def read_npz(path: Path, limit: int = LIMIT) -> Columns:
     """Each 1-D array is a column by its name, each 2-D array columns `name.0`, `name.1`...; all have as many rows."""
+    return _as_columns(path, read_arrays(path, limit))
+
+
+def read_arrays(path: Path, limit: int = LIMIT) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of an NPZ file by name, as they are. Raises DataError for a broken file, or one above the limit."""
     try:
         with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of files as Python 2, or an older NumPy, wrote them
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
             if sum(info.file_size for info in members) > limit + SLACK * len(members):
                 raise DataError(f"{path}: its arrays are of more than the {limit} bytes that are allowed")
-            arrays = {info.filename.removesuffix(".npy"): _read_array(path, archive, info, limit) for info in members}
+            return {info.filename.removesuffix(".npy"): _read_array(path, archive, info, limit) for info in members}
     except BROKEN as error:
         raise DataError(f"{path}: the file is truncated, corrupt or not an NPZ file ({error})") from None
     except (OSError, RuntimeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
-    return _as_columns(path, arrays)
 
 
 def _read_array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> np.ndarray[Any, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ganglion.datasets.places import find_path
+from ganglion.datasets.scaling import Scaler, check_scaled, fit_scaler
 from ganglion.datasets.shares import held_out
 from ganglion.engine.api import (
     ConfigError,
@@ -24,35 +25,6 @@ from ganglion.engine.api import (
     setting,
     stream_seed,
 )
-
-EXACT = torch.float64
-
-
-class Scaler(NamedTuple):
-    """A scale per column: `forward` gives (values - shift) / factor, `inverse` undoes it."""
-
-    shift: Tensor
-    factor: Tensor
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Values as they are learnt."""
-        return (values - self.shift.to(values)) / self.factor.to(values)
-
-    def inverse(self, values: Tensor) -> Tensor:
-        """Values as they stand in the file."""
-        return values * self.factor.to(values) + self.shift.to(values)
-
-
-def fit_scaler(kind: str, values: Tensor) -> Scaler:
-    """The scaler of that kind fitted on `values` (rows, columns); a column that never changes is only shifted."""
-    columns = values.shape[1]
-    shift, factor = torch.zeros(columns, dtype=EXACT), torch.ones(columns, dtype=EXACT)
-    if kind == "standard":
-        shift, factor = values.mean(dim=0), values.std(dim=0, correction=0)
-    elif kind == "minmax":
-        shift = values.amin(dim=0)
-        factor = values.amax(dim=0) - shift
-    return Scaler(shift, torch.where(factor > 0, factor, torch.ones_like(factor)))
 
 
 class TableSettings(Settings):
@@ -91,7 +63,7 @@ class Table(DatasetFactory):
         test = self._test_rows(target if classes else None, len(inputs))
         self.scaler = fit_scaler(self.settings.scale, inputs[~test])
         scaled = self.scaler.forward(inputs).to(torch.get_default_dtype())
-        self._check_scaled(scaled, features)
+        check_scaled(self.settings.path, scaled, self.scaler, features)
         spec = DataSpec(
             "vector",
             (len(features),),
@@ -150,16 +122,6 @@ class Table(DatasetFactory):
         kept = max(1, count - round(self.settings.test_share * count))
         mask: Tensor = torch.arange(count) >= kept
         return mask
-
-    def _check_scaled(self, scaled: Tensor, features: Sequence[str]) -> None:
-        """Finite numbers may still be too large to be scaled, or for the precision in which they are learnt."""
-        assert self.scaler is not None
-        finite = scaled.isfinite().all(dim=0) & self.scaler.factor.isfinite()
-        if not bool(finite.all()):
-            name = features[int((~finite).nonzero()[0])]
-            raise DataError(
-                f"{self.settings.path}: column '{name}' holds numbers too large for {scaled.dtype} or too far apart"
-            )
 
 
 def read_file(path: Path, separator: str, header: bool | None) -> Any:

@@ -44,7 +44,7 @@ from ganglion.engine.errors import (
 )
 from ganglion.engine.hookspecs import hookimpl
 from ganglion.engine.launch import Learnt, learn
-from ganglion.engine.processors import equal_parts, update_together
+from ganglion.engine.processors import Gate, equal_parts, update_together
 from ganglion.engine.settings import Settings, describe, parse_value, setting
 from ganglion.engine.streams import RandomStream, stream_seed
 from ganglion.engine.validation import mean_figures
@@ -63,6 +63,7 @@ __all__ = [
     "EngineError",
     "Evaluation",
     "EvaluationContext",
+    "Gate",
     "GradientProcessor",
     "InputError",
     "LearnProgress",

@@ -189,6 +189,21 @@ def evaluate_command(words: tuple[str, ...], plugins: tuple[str, ...], runs: str
     evaluate(words, plugins, runs, as_json)
 
 
+@cli.command(name="forecast")
+@click.argument("words", nargs=-1, metavar="[TAG] [steps=200] [checkpoint=latest|best] [KEY=VALUE]...")
+@plugin_option
+@runs_option
+@json_option
+def forecast_command(words: tuple[str, ...], plugins: tuple[str, ...], runs: str | None, as_json: bool) -> None:
+    """Continue unseen series from what is forecast itself; errors by horizon, predictions.png in the run's directory.
+
+    TAG: the newest run if left out.
+    """
+    from ganglion.engine.forecastcommand import forecast
+
+    forecast(words, plugins, runs, as_json)
+
+
 @cli.command(name="compare", help=COMPARE_HELP)
 @click.argument("words", nargs=-1, metavar="ENTRIES [DATASET] [KEY=VALUE]...")
 @plugin_option

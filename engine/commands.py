@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganglion.engine.errors import ConfigError, RunError, fold, suggestion
 from ganglion.engine.job import JobSettings, RoleSettings, named_job, parse_tokens, read_job
 from ganglion.engine.registry import Registry, about
 from ganglion.engine.settings import SettingInfo, Settings, describe, format_value, parse_value, setting
 from ganglion.engine.tables import clean_lines, clean_text, print_json, print_pairs, print_table
+
+if TYPE_CHECKING:
+    from ganglion.engine.contracts import Evaluation
 
 NOT_REGISTERED = ("job", "role", "data", "chain", "compare")
 
@@ -253,8 +256,8 @@ def sample(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_js
     from ganglion.engine.opening import draw_samples, named_classes
     from ganglion.engine.pictures import save_samples
 
-    tag, keys = _tag_and_keys(words)
-    settings = _own_settings(SampleSettings, keys, "ganglion sample")
+    tag, keys = tag_and_keys(words)
+    settings = own_settings(SampleSettings, keys, "ganglion sample")
     opened = _open(tag, settings.checkpoint, settings.device, plugins, runs)
     classes = named_classes(opened, settings.classes) if settings.classes is not None else ()
     samples = draw_samples(opened, settings.count, settings.seed, classes)
@@ -280,11 +283,11 @@ def evaluate(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_
     """The command `evaluate`."""
     from ganglion.engine.evaluation import evaluate_run
 
-    tag, keys = _tag_and_keys(words)
+    tag, keys = tag_and_keys(words)
     own = {fold(info.key) for info in describe(EvaluateSettings)}
-    settings = _own_settings(EvaluateSettings, {k: v for k, v in keys.items() if fold(k) in own}, "ganglion evaluate")
+    settings = own_settings(EvaluateSettings, {k: v for k, v in keys.items() if fold(k) in own}, "ganglion evaluate")
     others = {key: value for key, value in keys.items() if fold(key) not in own}
-    registry, run = _find(tag, plugins, runs)
+    registry, run = find_run(tag, plugins, runs)
     evaluations = evaluate_run(
         registry, run, settings.metric, settings.checkpoint, settings.device, settings.seed, others, say
     )
@@ -292,11 +295,16 @@ def evaluate(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_
         print_json({"tag": run.tag, "evaluations": [evaluation._asdict() for evaluation in evaluations]})
         return
     for evaluation in evaluations:
-        print(f"{clean_text(evaluation.metric)}\n")
-        print_pairs({name: f"{value:.6g}" for name, value in evaluation.values.items()})
-        for name, table in evaluation.details.items():
-            _print_detail(name, table)
-        print()
+        print_evaluation(evaluation)
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """A metric's name, figures and details."""
+    print(f"{clean_text(evaluation.metric)}\n")
+    print_pairs({name: f"{value:.6g}" for name, value in evaluation.values.items()})
+    for name, table in evaluation.details.items():
+        _print_detail(name, table)
+    print()
 
 
 def _print_detail(name: str, table: Any) -> None:
@@ -307,14 +315,14 @@ def _print_detail(name: str, table: Any) -> None:
         print_pairs({name: table if isinstance(table, str) else format_value(table)})
 
 
-def _tag_and_keys(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
+def tag_and_keys(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
     names, tokens = split_words(words)
     if len(names) > 1:
         raise ConfigError(f"'{names[1]}': expected key=value after the tag")
     return (names[0] if names else None), parse_tokens(tokens)
 
 
-def _own_settings(model: type[Settings], keys: Mapping[str, str], where: str) -> Any:
+def own_settings(model: type[Settings], keys: Mapping[str, str], where: str) -> Any:
     from ganglion.engine.settings import Level, Owner, refuse_unknown, resolve
 
     owners, levels = [Owner(where, model)], [Level("command line", keys)]
@@ -323,7 +331,7 @@ def _own_settings(model: type[Settings], keys: Mapping[str, str], where: str) ->
     return result.settings[0]
 
 
-def _find(tag: str | None, plugins: Sequence[str], runs: str | None) -> tuple[Registry, Any]:
+def find_run(tag: str | None, plugins: Sequence[str], runs: str | None) -> tuple[Registry, Any]:
     from ganglion.engine.repository import Repository
 
     return Registry().load(plugins), Repository(runs).find(tag)
@@ -332,7 +340,7 @@ def _find(tag: str | None, plugins: Sequence[str], runs: str | None) -> tuple[Re
 def _open(tag: str | None, checkpoint: str, device: str, plugins: Sequence[str], runs: str | None) -> Any:
     from ganglion.engine.opening import open_run
 
-    registry, run = _find(tag, plugins, runs)
+    registry, run = find_run(tag, plugins, runs)
     opened = open_run(registry, run, which_checkpoint(checkpoint), device)
     for notice in opened.notices:
         say(notice)

@@ -37,8 +37,8 @@ class DataSpec:
     """What one sample of a data set is.
 
     `shape` is (channels, height, width) for an image, (features,) for a vector, (steps, features) for a sequence.
-    `value_range` is the closed interval of the input's values, None where unbounded. `classes` names the classes when
-    targets are class indices; `target_shape` is the shape of a numeric target, None where there is none.
+    `value_range` is the closed interval of the training rows' values, None where unbounded. `classes` names the classes
+    when targets are class indices; `target_shape` is the shape of a numeric target, None where there is none.
     """
 
     kind: Kind
@@ -207,6 +207,8 @@ class NetworkContext:
 class NetworkFactory(Protocol):
     """Any callable from a NetworkContext to a module; it may carry a `Settings` class.
 
+    Where settings depend on the kind of the data, `settings_for(kind)` gives the class for it.
+
     It may name the `roles` it is made for: named for another role of a strategy that has such a role, it is refused as
     being in the wrong place.
     The module may declare `output_range` (the interval of its values: data are scaled to it) and
@@ -258,7 +260,8 @@ class LearningStrategy(ABC):
     it with its own settings into `context.parts`; a field that lists several names becomes a tuple there.
     `narrowed` maps a key to the one role it means when it has no prefix.
     Tensors, plain numbers, strings, and objects with a `state_dict`,
-    that are attributes of the strategy are its state: saved and restored by the engine.
+    that are attributes of the strategy are its state: saved and restored by the engine. Those that `lasting` names
+    (tensors and numbers) are given back to a strategy that is only to generate, after `bind`.
     """
 
     roles: ClassVar[tuple[str, ...]]
@@ -268,6 +271,7 @@ class LearningStrategy(ABC):
     narrowed: ClassVar[Mapping[str, str]] = {}
     data_role: ClassVar[str | None] = None  # on whose device batches arrive; None: the last role's
     learnt_role: ClassVar[str | None] = None  # whose weights initTag gives where that run has one network of any role
+    lasting: ClassVar[tuple[str, ...]] = ()  # attributes made in `setup` that `noise` and `generate` need too
     context: LearningContext
 
     @classmethod
@@ -302,6 +306,19 @@ class LearningStrategy(ABC):
     def generate(self, noise: Tensor) -> Tensor:
         """Samples (count, *spec.shape), made from `noise` in evaluation mode."""
         raise NotImplementedError
+
+    def forecast(self, history: Tensor, stream: RandomStream) -> Tensor:
+        """What follows histories (count, steps, features): (count, further steps, features), from one call."""
+        raise NotImplementedError
+
+    def history_steps(self) -> int:
+        """How many steps `forecast` wants to know."""
+        raise NotImplementedError
+
+    @classmethod
+    def forecasts(cls) -> bool:
+        """Whether the strategy continues series."""
+        return cls.forecast is not LearningStrategy.forecast
 
     def requested(self, noise: Tensor) -> Tensor | None:
         """The classes (count,) that `generate(noise)` is asked for; None for a strategy that takes none."""

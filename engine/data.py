@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from ganglion.engine.contracts import Batch, Dataset, DataSpec, Range
 from ganglion.engine.errors import DataError
+
+VALUES_AT_ONCE = 1 << 26
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
@@ -132,6 +135,7 @@ def check_finite(dataset: Dataset, name: str, rows_at_once: int = 65536) -> None
     """Raises DataError, naming row and column, for the first NaN or infinity among the numbers of `dataset`."""
     if isinstance(dataset, TensorDataset) and not dataset.input.is_floating_point():
         dataset = TensorDataset(dataset.spec, dataset.input[:, :0], dataset.target, dataset.fields)  # no bytes to check
+    rows_at_once = max(1, min(rows_at_once, VALUES_AT_ONCE // max(1, math.prod(dataset.spec.shape))))
     for start in range(0, len(dataset), rows_at_once):
         batch = dataset.rows(torch.arange(start, min(start + rows_at_once, len(dataset))))
         for label, value in {"input": batch.input, "target": batch.target, **batch.fields}.items():

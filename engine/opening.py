@@ -17,7 +17,14 @@ from ganglion.engine.job import RoleSettings, naming_plugins, refuse_code
 from ganglion.engine.memory import enough_memory
 from ganglion.engine.registry import Registered, Registry
 from ganglion.engine.repository import Run
-from ganglion.engine.resolution import grouped_parts, layer_arguments, part_names, settings_of, strategy_class
+from ganglion.engine.resolution import (
+    grouped_parts,
+    layer_arguments,
+    network_settings,
+    part_names,
+    settings_of,
+    strategy_class,
+)
 from ganglion.engine.session import make_samples, set_training
 from ganglion.engine.settings import Level, Owner, resolve
 from ganglion.engine.streams import RandomStream, Streams
@@ -55,14 +62,14 @@ def _open(registry: Registry, run: Run, job: Mapping[str, Any], which: str | int
     levels = [Level("data", chosen.defaults(spec)), Level("preset", chosen.preset), Level("job.yaml", stored)]
     owner = Owner(f"strategy {entry.name}", settings_of(chosen), prefix=entry.name)
     settings = resolve([owner], levels, chosen.roles).settings[0]
-    checkpoint = run.checkpoints().weights_only(which)
+    checkpoint = run.checkpoints().load(which) if chosen.lasting else run.checkpoints().weights_only(which)
     shapes, place = chosen.shapes(settings, spec), find_device(device)
     streams, kept = Streams(0, place), run.read_networks()
     networks: dict[str, nn.Module] = {}
     for role, name in zip(chosen.roles, names, strict=True):
         network = registry.get("network", str(run.directory / "networks" / f"{role}.yaml") if role in kept else name)
         options = Owner(f"the {role}", RoleSettings, role=role, prefix="role")
-        own = resolve([_network_owner(role, network), options], levels, chosen.roles)
+        own = resolve([_network_owner(role, network, spec), options], levels, chosen.roles)
         built = build_network(
             role, network, own.settings[0], own.layer_arguments[0], shapes[role], spec, streams, own.settings[1]
         )
@@ -71,11 +78,19 @@ def _open(registry: Registry, run: Run, job: Mapping[str, Any], which: str | int
     strategy = chosen()
     parts = _parts(registry, chosen, settings, levels)
     strategy.bind(LearningContext(settings, spec, networks, dict.fromkeys(networks, place), streams, parts=parts))
+    _recall(strategy, checkpoint.state, place)
     found = scalers.get("data_range")
     data_range = (float(found[0]), float(found[1])) if found else None
     return Opened(
         run, job, strategy, networks, spec, data_range, place, checkpoint.iteration, tuple(checkpoint.notices)
     )
+
+
+def _recall(strategy: LearningStrategy, state: Any, place: torch.device) -> None:
+    """Give a strategy that is only to generate what it made of the data when it learnt."""
+    for name in strategy.lasting:
+        value = state["session"]["strategy"][name]
+        setattr(strategy, name, value.to(place) if isinstance(value, Tensor) else value)
 
 
 def _parts(
@@ -91,9 +106,9 @@ def _parts(
     return grouped_parts(parts)
 
 
-def _network_owner(role: str, network: Registered) -> Owner:
-    label = f"{role}'s network {network.name}"
-    return Owner(label, settings_of(network.thing), role, network.name, layer_arguments(network, None))
+def _network_owner(role: str, network: Registered, spec: DataSpec) -> Owner:
+    label, model = f"{role}'s network {network.name}", network_settings(network.thing, spec)
+    return Owner(label, model, role, network.name, layer_arguments(network, None))
 
 
 def _loaded(network: nn.Module, weights: Mapping[str, Tensor], run: Run, role: str) -> nn.Module:

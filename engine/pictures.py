@@ -7,7 +7,7 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -33,6 +33,7 @@ Levels: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # this pair stays apart for every common kind of colour blindness
 GREY, REAL = "#B0B0B0", "#777777"  # real data under samples, and beside them
+LINES = (("#444444", "-"), (BLUE, "-"), (ORANGE, "--"))
 LONGEST_SIDE = 700  # pixels of an image grid, where its samples are small
 SEPARATOR = 96  # between images: visible beside black and beside white
 MOST_IMAGES = 10_000
@@ -138,6 +139,15 @@ def _plotted(
     spec: DataSpec,
     title: str | None,
 ) -> Image:
+    """A plot of samples as a picture."""
+    lost = len(rows) - len(_finite(rows))
+    heading = [title] if title else []
+    heading += [f"{lost} of {len(rows)} samples are not finite"] if lost else []
+    shown = None if real is None else _finite(real)
+    return _rendered(lambda figure: plot(figure, _finite(rows), shown, spec), ", ".join(heading))
+
+
+def _rendered(plot: Callable[[Figure], None], heading: str) -> Image:
     """A figure as a picture. No pyplot: it keeps every figure alive, and opens windows."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -150,14 +160,42 @@ def _plotted(
         matplotlib.rcdefaults()  # equal pictures whatever the user's own matplotlib file says
         figure = Figure(dpi=DOTS_PER_INCH, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
         canvas: Any = FigureCanvasAgg(figure)
-        plot(figure, _finite(rows), None if real is None else _finite(real), spec)
-        lost = len(rows) - len(_finite(rows))
-        heading = [title] if title else []
-        heading += [f"{lost} of {len(rows)} samples are not finite"] if lost else []
+        plot(figure)
         if heading:
-            figure.suptitle(clean_text(", ".join(heading)), fontsize=11, parse_math=False)
+            figure.suptitle(clean_text(heading), fontsize=11, parse_math=False)
         canvas.draw()
         return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+class Line(NamedTuple):
+    """A line of a panel: its name, the step at which it begins, its values."""
+
+    name: str
+    start: int
+    values: Sequence[float]
+
+
+def draw_lines(panels: Sequence[Sequence[Line]], path: Path, title: str) -> Path:
+    """Write a PNG of panels below each other, lines of the same place in the same colour, named once.
+
+    Raises StoreError where `path` cannot be written.
+    """
+
+    def plot(figure: Figure) -> None:
+        figure.set_size_inches(8, 2.2 * len(panels) + 0.6)
+        for number, lines in enumerate(panels):
+            axes = figure.add_subplot(len(panels), 1, number + 1)
+            for line, (colour, style) in zip(lines, LINES, strict=False):
+                steps = range(line.start, line.start + len(line.values))
+                axes.plot(steps, line.values, color=colour, linestyle=style, linewidth=1.3, label=line.name)
+            axes.tick_params(labelsize=8)
+            if number == 0:
+                axes.legend(loc="upper right", fontsize=8, frameon=False, ncols=len(lines))
+        axes.set_xlabel("step", fontsize=9)
+
+    buffer = io.BytesIO()
+    _rendered(plot, title).save(buffer, format="PNG")
+    return _write(path, buffer.getvalue())
 
 
 def _finite(rows: Array) -> Array:

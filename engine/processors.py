@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,12 @@ from ganglion.engine.contracts import Batch, GradientProcessor, Loss, Method
 from ganglion.engine.decay import Span, decay_of
 from ganglion.engine.errors import ConfigError, RunError, fold, suggestion
 from ganglion.engine.settings import Settings, describe, setting
+
+
+class Gate(Protocol):
+    """Says from an update's detached loss whether the update counts: a 0-d tensor of truth, on the loss's device."""
+
+    def __call__(self, loss: Loss, /) -> Tensor: ...
 
 
 class ChainSettings(Settings):
@@ -144,14 +150,15 @@ class ProcessorChain:
         rate = self._start_rate if self._decay is None else self._decay(iteration)
         self.learning_rate = rate * self._factor
 
-    def update(self, loss_of: Callable[..., Loss | Tensor], *inputs: Any) -> Loss:
+    def update(self, loss_of: Callable[..., Loss | Tensor], *inputs: Any, gate: Gate | None = None) -> Loss:
         """Update the parameters by the gradient of `loss_of(*inputs)`, and return its loss, detached.
 
         Only these parameters get a gradient, so nothing is computed for other networks' weights. `inputs` (tensors,
         Batches, tuples of them, None) share their first dimension: with `accumulate` the loss is that of equal parts,
-        averaged.
+        averaged. `gate` says from the loss, as a 0-d tensor of truth, whether the update counts; where it does not,
+        weights and the method's memory stay as they were, and the host never waits to know.
         """
-        return update_together((self,), loss_of, *inputs)
+        return update_together((self,), loss_of, *inputs, gate=gate)
 
     def zero(self) -> None:
         """Drop all gradients."""
@@ -163,16 +170,25 @@ class ProcessorChain:
         self.begin(iteration)
         self.apply()
 
-    def apply(self) -> None:
-        """Update from the gradients that are there."""
+    def apply(self, verdict: Tensor | None = None) -> None:
+        """Update from the gradients that are there; weights and memory are put back where `verdict` is false."""
         number = self.updates
         with torch.no_grad():
+            held = [] if verdict is None else [(tensor, tensor.clone()) for tensor in self._changing()]
             for before in self._before:
                 before(number)
             self.method.update(number, self.learning_rate)
             for after in self._after:
                 after(number)
+            for tensor, before_it in held:
+                assert verdict is not None
+                tensor.copy_(torch.where(verdict.to(tensor.device), tensor, before_it))
         self.updates = number + 1
+
+    def _changing(self) -> list[Tensor]:
+        """The parameters, and the tensors that the method remembers."""
+        slots = [slot for slot in self.method.state_dict().values() if isinstance(slot, Mapping)]
+        return [*self.parameters, *(tensor for slot in slots for tensor in slot.values())]
 
     def averaged(self) -> dict[str, Tensor] | None:
         """The state of the averaged network, when a link of the chain keeps one."""
@@ -214,7 +230,9 @@ class ProcessorChain:
         self.begin(self.iteration)
 
 
-def update_together(chains: Sequence[ProcessorChain], loss_of: Callable[..., Loss | Tensor], *inputs: Any) -> Loss:
+def update_together(
+    chains: Sequence[ProcessorChain], loss_of: Callable[..., Loss | Tensor], *inputs: Any, gate: Gate | None = None
+) -> Loss:
     """One update of several roles' networks by one loss: as `ProcessorChain.update`, with one backward pass for all.
 
     Raises ConfigError where the chains differ in `accumulate`.
@@ -223,8 +241,9 @@ def update_together(chains: Sequence[ProcessorChain], loss_of: Callable[..., Los
     for chain in chains:
         chain.zero()
     loss = _accumulated(chains, loss_of, inputs, parts) if parts > 1 else _differentiated(chains, loss_of, inputs, 1)
+    verdict = None if gate is None else gate(loss)
     for chain in chains:
-        chain.apply()
+        chain.apply(verdict)
         chain.zero()
     return loss
 

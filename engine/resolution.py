@@ -249,7 +249,7 @@ class Resolver:
             Owner(f"the {role}", RoleSettings, role=role, prefix="role"),
             Owner(
                 f"{role}'s network {network.name}",
-                settings_of(network.thing),
+                network_settings(network.thing, self.spec),
                 role=role,
                 prefix=network.name,
                 layer_arguments=arguments,
@@ -422,6 +422,13 @@ def settings_of(thing: Any) -> type[Settings]:
         raise ConfigError(
             f"{getattr(thing, '__name__', thing)}.Settings must be a subclass of ganglion.engine.api.Settings"
         )
+    return model
+
+
+def network_settings(thing: Any, spec: DataSpec | None) -> type[Settings]:
+    """The settings model of a network for data of that kind: what `settings_for` says, where it has that."""
+    chosen = getattr(thing, "settings_for", None)
+    model: type[Settings] = settings_of(thing) if spec is None or chosen is None else chosen(spec.kind)
     return model
 
 

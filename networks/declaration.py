@@ -13,14 +13,16 @@ from ganglion.networks.layers import Block, Layer, Reader, walk
 KINDS = ("image", "vector", "sequence")
 _KEYS = ("name", "doc", "aliases", "roles", "constants", "blocks", "variants")
 _VARIANT_KEYS = ("layers", "output_range", "outputs")
+_OTHER = "network"  # a variant that is a registered network holds this key and no other
 
 
 class Variant(NamedTuple):
-    """The layers for one kind of data, and what is known of their output."""
+    """The layers for one kind of data, and what is known of their output; or the name of another network."""
 
-    layers: tuple[Layer, ...]
-    output_range: tuple[float, float] | None
-    outputs: str | None
+    layers: tuple[Layer, ...] = ()
+    output_range: tuple[float, float] | None = None
+    outputs: str | None = None
+    network: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,19 @@ class DeclarationReader:
         for kind, raw in variants.items():
             if not isinstance(raw, Mapping):
                 self._refuse(f"variants.{kind}: expects 'layers'")
-            self._known(raw, _VARIANT_KEYS, f"variant {kind}")
-            found[kind] = self._read_variant(raw, content, f"variants.{kind}.layers", reader)
+            self._known(raw, (*_VARIANT_KEYS, _OTHER), f"variant {kind}")
+            if _OTHER in raw:
+                found[kind] = self._read_other(raw, kind)
+            else:
+                found[kind] = self._read_variant(raw, content, f"variants.{kind}.layers", reader)
         return found
+
+    def _read_other(self, raw: Mapping[Any, Any], kind: str) -> Variant:
+        """A variant that names another network."""
+        name = raw[_OTHER]
+        if not isinstance(name, str) or len(raw) > 1:
+            self._refuse(f"variants.{kind}: 'network' names a registered network and stands alone, not {dict(raw)!r}")
+        return Variant(network=name)
 
     def _read_variant(self, raw: Mapping[Any, Any], content: Mapping[Any, Any], path: str, reader: Reader) -> Variant:
         layers = reader.layers(raw.get("layers"), path)

@@ -1,10 +1,10 @@
 """Network definitions: read from YAML or from plain values, checked, and called with a context to make a network.
 
 A definition holds `name`, `doc`, optionally `aliases`, `roles` (those it is made for), `constants`, `blocks`,
-`output_range`, `outputs: probability`, and either `layers` or `variants` by the kind of the data. Layers are torch.nn
-names; input sizes are inferred. Two rules spare words: a Linear flattens an image (three dimensions or more) and acts
-on the last dimension of anything else; a network that ends flat is given the shape that its role wants when the number
-of values is right.
+`output_range`, `outputs: probability`, and either `layers` or `variants` by the kind of the data. A variant has layers,
+or is another `network`, whose settings the definition then has. Layers are torch.nn names; input sizes are inferred.
+Two rules spare words: a Linear flattens an image (three dimensions or more) and acts on the last dimension of anything
+else; a network that ends flat is given the shape that its role wants when the number of values is right.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
-from ganglion.engine.api import ConfigError, NetworkContext, NetworkError, suggestion
+from ganglion.engine.api import (
+    ConfigError,
+    NetworkContext,
+    NetworkError,
+    NetworkFactory,
+    NoSettings,
+    Settings,
+    suggestion,
+)
 from ganglion.networks.building import Builder, Built
 from ganglion.networks.catalogue import BRANCHING, layer_type
 from ganglion.networks.declaration import DeclarationReader, Variant
@@ -26,9 +34,16 @@ from ganglion.networks.layered import LayeredNetwork, to_yaml
 from ganglion.networks.layers import walk
 from ganglion.networks.modules import Reshape
 from ganglion.networks.reading import read_mapping, read_text
+from ganglion.networks.series.recurrent import RecurrentDiscriminator, RecurrentGenerator
 from ganglion.networks.single import Account, Override, Plain
 
 __all__ = ["NetworkDefinition", "context_values", "load_definition", "parse_definition", "to_yaml"]
+
+# What a variant may be instead of layers. A definition cannot ask the registry, which has read it before it is done.
+OTHERS: Mapping[str, NetworkFactory] = {
+    "RecurrentGenerator": RecurrentGenerator(),
+    "RecurrentDiscriminator": RecurrentDiscriminator(),
+}
 
 
 class NetworkDefinition:
@@ -41,6 +56,7 @@ class NetworkDefinition:
         self.roles = self.declaration.roles
         self.blocks, self.variants = self.declaration.blocks, self.declaration.variants
         self.__doc__ = self.doc
+        self.Settings = self._settings()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> NetworkDefinition:
@@ -56,6 +72,8 @@ class NetworkDefinition:
     def __call__(self, context: NetworkContext) -> nn.Module:
         """The network for a context. Raises NetworkError where it does not fit, ConfigError for a wrong override."""
         variant = self._variant(context.data.kind)
+        if variant.network is not None:
+            return self._other(variant.network, context)
         account = Account(_overrides(context.overrides))
         builder = Builder(self.origin, self.blocks, account)
         body = variant.layers[:-1] if variant.outputs else variant.layers
@@ -86,6 +104,27 @@ class NetworkDefinition:
 
     def _refuse(self, what: str) -> NoReturn:
         raise NetworkError(f"{self.origin}: {what}")
+
+    def _settings(self) -> type[Settings]:
+        """The settings of the network that a variant is. Raises NetworkError for an unknown one, or several."""
+        names = list(dict.fromkeys(variant.network for variant in self.variants.values() if variant.network))
+        for name in names:
+            if name not in OTHERS:
+                self._refuse(f"network: a variant cannot be '{name}'{suggestion(name, OTHERS)}")
+        if len(names) > 1:
+            self._refuse(f"variants: they are several networks ({', '.join(names)}), and settings are those of one")
+        return getattr(OTHERS[names[0]], "Settings", NoSettings) if names else NoSettings
+
+    def settings_for(self, kind: str) -> type[Settings]:
+        """The settings for data of that kind: those of the network that the variant is, if it is one."""
+        variant = self.variants.get(kind, self.variants.get(""))
+        return self.Settings if variant is not None and variant.network else NoSettings
+
+    def _other(self, name: str, context: NetworkContext) -> nn.Module:
+        """The network that stands in for layers."""
+        for override in _overrides(context.overrides):
+            self._refuse_override(override, context)
+        return OTHERS[name](context)
 
     def _variant(self, kind: str) -> Variant:
         variant = self.variants.get(kind, self.variants.get(""))

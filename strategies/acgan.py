@@ -22,7 +22,7 @@ from ganglion.engine.api import (
     suggestion,
 )
 from ganglion.strategies.charges import Drawn, exposed
-from ganglion.strategies.labels import TARGET, LabelledStrategy, LabelSettings
+from ganglion.strategies.labels import TARGET, LabelledStrategy, LabelSettings, answers_of
 
 ROWS = 65536
 
@@ -75,7 +75,7 @@ class ACGAN(LabelledStrategy):
     def discriminator_loss(self, batch: Batch, fake: Tensor, drawn: Drawn) -> Loss:
         batch, fake = exposed(batch, fake, drawn.charges)
         real_output, fake_output = self.both(batch.input, fake)
-        game = self.contest(real_output[:, :1], fake_output[:, :1], batch, fake, drawn)
+        game = self.contest(real_output[..., :1], fake_output[..., :1], batch, fake, drawn)
         labels = self.labels(batch)
         real, false = self.class_loss(real_output, labels), self.class_loss(fake_output, labels)
         classes = real + false if self.context.settings.halves == "sum" else (real + false) * 0.5
@@ -85,14 +85,14 @@ class ACGAN(LabelledStrategy):
     def generator_contest(self, fake: Tensor, batch: Batch | None) -> Loss:
         assert batch is not None
         output = self.judged(fake)
-        game = self.played(output[:, :1], batch)
+        game = self.played(output[..., :1], batch)
         classes = self.class_loss(output, self.labels(batch))
         total = game + classes * self.context.settings.generator_class_weight
         return Loss(total, {"generatorScore": game, "generatorClasses": classes})
 
     def class_loss(self, output: Tensor, labels: Sequence[Tensor]) -> Tensor:
         """The sum over the labels of the mean cross-entropy of their logits, which stand behind the score."""
-        parts = output[:, 1:].split(list(self._sizes.values()), 1)
+        parts = answers_of(output).split(list(self._sizes.values()), 1)
         losses = [cross_entropy(part, label.to(part.device)) for part, label in zip(parts, labels, strict=True)]
         return torch.stack(losses).sum()
 

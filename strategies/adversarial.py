@@ -12,6 +12,7 @@ from ganglion.engine.api import (
     Batch,
     ConfigError,
     DataSpec,
+    Gate,
     LearningContext,
     LearningStrategy,
     LearnProgress,
@@ -46,9 +47,10 @@ class AdversarialStrategy(LearningStrategy):
     def shapes(cls, settings: Any, spec: DataSpec) -> Mapping[str, RoleShape]:
         data = Port(spec.kind, spec.shape)
         latent = settings.generator_dim or DEFAULT_LATENT[spec.kind]
+        noise = Port("noise", (*per_step(settings, spec, "noise_form"), latent))
         return {
-            "generator": RoleShape(Port("noise", (latent,)), data),
-            "discriminator": RoleShape(data, Port("score", (1,))),
+            "generator": RoleShape(noise, data),
+            "discriminator": RoleShape(data, Port("score", (*per_step(settings, spec, "score_form"), 1))),
         }
 
     def bind(self, context: LearningContext) -> None:
@@ -107,7 +109,9 @@ class AdversarialStrategy(LearningStrategy):
                 batch = batch.with_input(batch.input + self._blur(len(batch)))
                 fake = fake + self._blur(len(batch))
         chain = self.context.processors["discriminator"]
-        loss = chain.update(self.discriminator_loss, batch, fake, self.draw_rest(batch))
+        loss = chain.update(
+            self.discriminator_loss, batch, fake, self.draw_rest(batch), gate=self.gate("discriminator")
+        )
         self._updates += 1
         names = [self._charge_name(penalty) for penalty in self._penalties]
         self._last_charges.update((name, loss.terms[name]) for name in names if name in loss.terms)
@@ -122,8 +126,12 @@ class AdversarialStrategy(LearningStrategy):
         reuse = self.context.settings.reuse_noise and self._last_noise is not None
         noise = self._last_noise if reuse else self.draw_noise(self._batch_size())
         blur = (self._blur(self._batch_size()),) if self._blurs else ()
-        loss = chain.update(self.generator_loss, noise, batch, *blur)
+        loss = chain.update(self.generator_loss, noise, batch, *blur, gate=self.gate("generator"))
         return {"generatorLoss": loss.total, **loss.terms}
+
+    def gate(self, player: str) -> Gate | None:
+        """Says from the loss of an update of `player` whether it counts, on the device; None: always."""
+        return None
 
     # --- rung 3: what a player minimises
 
@@ -136,7 +144,7 @@ class AdversarialStrategy(LearningStrategy):
         """The loss from scores that are there already, of the rows that `exposed` gave."""
         assert self._objective is not None
         judged = exchange(real_scores, fake_scores, drawn.exchanged)
-        real, false = self._objective.discriminator(*judged)
+        real, false = self.halves(*judged, drawn)
         terms: dict[str, Tensor] = {}
         total = real
         if false is not None:
@@ -150,6 +158,11 @@ class AdversarialStrategy(LearningStrategy):
             terms.update(zip(names, costs, strict=True))
             total = total + torch.stack(costs).sum()
         return Loss(total, terms)
+
+    def halves(self, real_scores: Tensor, fake_scores: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor | None]:
+        """The objective's two halves of the discriminator's loss."""
+        assert self._objective is not None
+        return self._objective.discriminator(real_scores, fake_scores)
 
     def generator_loss(self, noise: Tensor, batch: Batch | None, blur: Tensor | None = None) -> Loss:
         """The objective on fakes made from `noise` (and on real scores, where the objective reads them)."""
@@ -220,7 +233,7 @@ class AdversarialStrategy(LearningStrategy):
         return self.context.sampler.next_batch()
 
     def draw_noise(self, count: int) -> Tensor:
-        """Noise (count, generatorDim) from the stream `noise`."""
+        """Noise (count, generatorDim), or (count, steps, generatorDim), from the stream `noise`."""
         self._last_noise = self._draw(count, self._noise_stream)
         return self._last_noise
 
@@ -232,9 +245,10 @@ class AdversarialStrategy(LearningStrategy):
         return samples
 
     def _draw(self, count: int, stream: RandomStream) -> Tensor:
-        if self.context.settings.noise == "normal":
+        kind = self.context.settings.noise
+        if kind == "normal":
             return stream.normal(count, *self._latent)
-        return stream.uniform(count, *self._latent, low=-1.0, high=1.0)
+        return stream.uniform(count, *self._latent, low=-1.0 if kind == "uniform" else 0.0, high=1.0)
 
     def _done(self) -> float:
         """The share of the way from `decayStart` to `decayIterations` that is over; 0 in a run without end."""
@@ -257,6 +271,22 @@ def score_of(output: Any) -> Tensor:
         return output
     score: Tensor = output.score if hasattr(output, "score") else output[0]
     return score
+
+
+def per_step(settings: PlayerSettings, spec: DataSpec, name: str) -> tuple[int, ...]:
+    """(steps,) where the form that the setting `name` names is one per step of a sequence, () where it is one at all.
+
+    Raises ConfigError where the setting is given for data without steps.
+    """
+    form = getattr(settings, name)
+    if spec.kind == "sequence":
+        return () if form == "window" else spec.shape[:1]
+    if form is not None:
+        key = name.replace("_f", "F")
+        raise ConfigError(
+            f"{key}={form}: only sequences have steps, and the data are of kind {spec.kind}; leave it out"
+        )
+    return ()
 
 
 def _schedule(settings: PlayerSettings) -> Schedule:

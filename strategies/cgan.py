@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch import nn
 
-from ganglion.engine.api import Batch, DataSpec, LearningContext, Port, RoleShape, hookimpl, setting
-from ganglion.strategies.adversarial import score_of
-from ganglion.strategies.labels import LabelledStrategy, LabelSettings
+from ganglion.engine.api import LearningContext, hookimpl, setting
+from ganglion.strategies.labels import LabelSettings
+from ganglion.strategies.telling import ToldStrategy
 
 
 class CganSettings(LabelSettings):
@@ -24,7 +21,7 @@ class CganSettings(LabelSettings):
     )
 
 
-class CGAN(LabelledStrategy):
+class CGAN(ToldStrategy):
     """A game per class: the generator's noise and the discriminator's input carry the class label, one-hot.
 
     Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784, equation 2; batch 100. It works with every pair of
@@ -50,12 +47,9 @@ class CGAN(LabelledStrategy):
     }
 
     @classmethod
-    def shapes(cls, settings: Any, spec: DataSpec) -> Mapping[str, RoleShape]:
-        generator, discriminator = super().shapes(settings, spec).values()
-        label = torch.zeros(1, cls.width(settings, spec), device="meta")
-        seen = beside(torch.zeros(1, *spec.shape, device="meta"), label, settings.conditioning)
-        judged = RoleShape(Port(spec.kind, tuple(seen.shape[1:])), discriminator.output)
-        return {"generator": generator, "discriminator": judged}
+    def conditioning(cls, settings: Any) -> str:
+        choice: str = settings.conditioning
+        return choice
 
     def setup(self, context: LearningContext) -> None:
         super().setup(context)
@@ -69,24 +63,6 @@ class CGAN(LabelledStrategy):
                 else "every class is a plane beside the image; for a discriminator without convolutions "
                 "conditioning=row says the same with fewer numbers, so it is faster"
             )
-
-    def scores(self, samples: Tensor, batch: Batch | None) -> Tensor:
-        assert batch is not None
-        label = self.condition(batch).to(samples)
-        return score_of(self._discriminator(beside(samples, label, self.context.settings.conditioning)))
-
-
-def beside(samples: Tensor, label: Tensor, conditioning: str = "planes") -> Tensor:
-    """Samples (batch, *shape) with their labels (batch, classes) shown beside them, as one tensor for a network."""
-    if samples.dim() == 2:
-        return torch.cat((samples, label), 1)
-    if samples.dim() == 3:
-        return torch.cat((samples, label.unsqueeze(1).expand(-1, samples.shape[1], -1)), 2)
-    count, channels, height, width = samples.shape
-    if conditioning == "planes":
-        return torch.cat((samples, label.view(count, -1, 1, 1).expand(-1, -1, height, width)), 1)
-    rows = pad(label, (0, -label.shape[1] % width)).view(count, 1, -1, width)
-    return torch.cat((samples, rows.expand(-1, channels, -1, -1)), 2)
 
 
 @hookimpl

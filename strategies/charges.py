@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganglion.engine.api import Batch, Penalty, RandomStream
-from ganglion.strategies.penalties import GradientPenalty, gradients
+from ganglion.strategies.penalties import GradientPenalty, gradients, per_sample
 
 
 class Charge(NamedTuple):
@@ -21,10 +21,11 @@ class Charge(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """What one discriminator update draws besides noise and rows: penalties that are due, scores to exchange."""
+    """What one discriminator update draws besides noise and rows: due penalties, scores to exchange, targets."""
 
     charges: tuple[Charge, ...] = ()
     exchanged: Tensor | None = None
+    targets: tuple[Tensor, Tensor] | None = None  # for real and for fake scores, where a strategy draws them
 
 
 def due(
@@ -61,7 +62,7 @@ def terms_of(
     own = sorted({where for charge in charges if (where := own_points(charge.penalty)) is not None})
     found: dict[str | None, Tensor] = {}
     if own:
-        total = torch.stack([both[where][0].sum() for where in own]).sum()
+        total = torch.stack([per_sample(both[where][0]).sum() for where in own]).sum()
         found = dict(zip(own, gradients(total, *(both[where][1] for where in own)), strict=True))
     terms = []
     for penalty, factor, drawn in charges:

@@ -23,7 +23,7 @@ from ganglion.engine.api import (
     setting,
 )
 from ganglion.strategies.charges import Drawn, exposed
-from ganglion.strategies.labels import ConditionalStrategy
+from ganglion.strategies.labels import ConditionalStrategy, answers_of
 from ganglion.strategies.playing import AdversarialSettings
 
 CODES = "codes"
@@ -97,14 +97,14 @@ class InfoGAN(ConditionalStrategy):
     def discriminator_loss(self, batch: Batch, fake: Tensor, drawn: Drawn) -> Loss:
         batch, fake = exposed(batch, fake, drawn.charges)
         real_output, fake_output = self.both(batch.input, fake)
-        game = self.contest(real_output[:, :1], fake_output[:, :1], batch, fake, drawn)
+        game = self.contest(real_output[..., :1], fake_output[..., :1], batch, fake, drawn)
         lost = self.code_loss(fake_output, batch.fields[CODES])
         return Loss(game.total + lost * self.context.settings.information, {**game.terms, "discriminatorCodes": lost})
 
     def generator_contest(self, fake: Tensor, batch: Batch | None) -> Loss:
         assert batch is not None
         output = self.judged(fake)
-        game = self.played(output[:, :1], batch)
+        game = self.played(output[..., :1], batch)
         lost = self.code_loss(output, batch.fields[CODES])
         total = game + lost * self.context.settings.information
         return Loss(total, {"generatorScore": game, "generatorCodes": lost})
@@ -113,7 +113,8 @@ class InfoGAN(ConditionalStrategy):
         """-log Q(code | sample), mean over the batch: cross-entropy, and squares of the continuous codes' errors."""
         codes = codes.to(output)
         category, continuous = codes[:, : self._categories], codes[:, self._categories :]
-        logits, means = output[:, 1 : 1 + self._categories], output[:, 1 + self._categories :]
+        answers = answers_of(output)
+        logits, means = answers[:, : self._categories], answers[:, self._categories :]
         squares = (continuous - means).square().sum(1).mean() * 0.5
         lost = squares + continuous.shape[1] * 0.5 * math.log(2 * math.pi)
         return lost + cross_entropy(logits, category) if self._categories else lost
@@ -122,7 +123,7 @@ class InfoGAN(ConditionalStrategy):
         return batch.fields[CODES]
 
     def asked(self, noise: Tensor, batch: Batch | None) -> Batch:
-        codes = {CODES: noise[:, self._latent[0] :]}
+        codes = {CODES: self.told_of(noise)}
         return Batch(noise, None, codes) if batch is None else replace(batch, fields={**batch.fields, **codes})
 
     def draw_noise(self, count: int) -> Tensor:

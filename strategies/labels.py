@@ -67,8 +67,9 @@ class ConditionalStrategy(AdversarialStrategy):
     def shapes(cls, settings: Any, spec: DataSpec) -> Mapping[str, RoleShape]:
         width = cls.width(settings, spec)
         generator, discriminator = super().shapes(settings, spec).values()
-        noise = Port("noise", (generator.input.size + width,))
-        answer = Port("classes", (1 + width,)) if cls.answers else discriminator.output
+        noise = Port("noise", _wider(generator.input.shape, width))
+        scored = discriminator.output
+        answer = Port("classes", _wider(scored.shape, width)) if cls.answers else scored
         return {
             "generator": RoleShape(noise, generator.output),
             "discriminator": RoleShape(discriminator.input, answer),
@@ -76,7 +77,7 @@ class ConditionalStrategy(AdversarialStrategy):
 
     def bind(self, context: LearningContext) -> None:
         super().bind(context)
-        self._latent = (self._latent[0] - self.width(context.settings, context.spec),)
+        self._latent = _wider(self._latent, -self.width(context.settings, context.spec))
 
     def setup(self, context: LearningContext) -> None:
         super().setup(context)
@@ -87,7 +88,7 @@ class ConditionalStrategy(AdversarialStrategy):
         return super().fake(noise if batch is None else self.told(noise, self.condition(batch)), batch)
 
     def scores(self, samples: Tensor, batch: Batch | None) -> Tensor:
-        return self.judged(samples)[:, :1]
+        return self.judged(samples)[..., :1]
 
     def generator_loss(self, noise: Tensor, batch: Batch | None, blur: Tensor | None = None) -> Loss:
         return super().generator_loss(noise, self.asked(noise, batch), blur)
@@ -96,8 +97,18 @@ class ConditionalStrategy(AdversarialStrategy):
         return self.told(super().noise(count, stream), self.shown(count, stream))
 
     def told(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """The generator's input: `noise` with `condition` behind it, in place of one that is there already."""
-        return torch.cat((noise[:, : self._latent[0]], condition.to(noise)), 1)
+        """The generator's input: `noise` with `condition` behind it, in place of one that is there already.
+
+        Where noise is (batch, steps, size) the condition is repeated in every step.
+        """
+        if noise.dim() > 2:
+            condition = condition.unsqueeze(1).expand(-1, noise.shape[1], -1)
+        return torch.cat((noise[..., : self._latent[-1]], condition.to(noise)), -1)
+
+    def told_of(self, noise: Tensor) -> Tensor:
+        """The conditions (batch, width) that stand behind `noise`."""
+        condition = noise[..., self._latent[-1] :]
+        return condition if condition.dim() < 3 else condition[:, 0]
 
     def both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """All that the discriminator gives for real and fake rows."""
@@ -161,7 +172,7 @@ class LabelledStrategy(ConditionalStrategy):
     def asked(self, noise: Tensor, batch: Batch | None) -> Batch:
         if batch is not None:
             return batch
-        pieces = noise[:, self._latent[0] :].split(list(self._sizes.values()), 1)
+        pieces = self.told_of(noise).split(list(self._sizes.values()), 1)
         labels = {name: piece.argmax(1) for name, piece in zip(self._sizes, pieces, strict=True)}
         return Batch(noise, labels.pop(TARGET), labels)
 
@@ -176,6 +187,16 @@ class LabelledStrategy(ConditionalStrategy):
             labels.append(place % size)
             place = place // size
         return one_hots(labels, self._sizes.values())
+
+
+def answers_of(output: Tensor) -> Tensor:
+    """What a discriminator says behind its score, (batch, width): of answers in every step the mean."""
+    answers = output[..., 1:]
+    return answers if answers.dim() < 3 else answers.mean(1)
+
+
+def _wider(shape: tuple[int, ...], width: int) -> tuple[int, ...]:
+    return (*shape[:-1], shape[-1] + width)
 
 
 def one_hots(labels: Sequence[Tensor], sizes: Iterable[int]) -> Tensor:

@@ -157,7 +157,7 @@ class Consistency(Penalty):
 def input_gradient(scores: Callable[[Tensor], Tensor], samples: Tensor) -> Tensor:
     """Gradient of every sample's score with respect to that sample, (batch, *shape), itself differentiable."""
     samples = samples.detach().requires_grad_()
-    return gradients(scores(samples), samples)[0]
+    return gradients(per_sample(scores(samples)), samples)[0]
 
 
 def gradients(scores: Tensor, *samples: Tensor) -> tuple[Tensor, ...]:
@@ -168,6 +168,11 @@ def gradients(scores: Tensor, *samples: Tensor) -> tuple[Tensor, ...]:
         if "does not require grad" in str(error) or "not have been used" in str(error):
             raise ConfigError("the penalty needs a discriminator whose score depends on its input") from error
         raise
+
+
+def per_sample(scores: Tensor) -> Tensor:
+    """The score of every sample: of scores (batch, steps, 1), one per step, the mean over the steps."""
+    return scores if scores.dim() < 3 else scores.mean(1)
 
 
 def squared_norm(gradient: Tensor) -> Tensor:

@@ -19,7 +19,15 @@ class PlayerSettings(Settings):
         also=("latentDim", "latentDims"),
         ge=1,
     )
-    noise: Literal["normal", "uniform"] = setting("normal", "the noise: standard normal, or uniform in [-1, 1)")
+    noise: Literal["normal", "uniform", "unit"] = setting(
+        "normal", "the noise: standard normal, uniform in [-1, 1), or (unit) uniform in [0, 1)"
+    )
+    noise_form: Literal["step", "window"] | None = setting(
+        None, "for sequences: fresh noise in every step, or one vector per window; none: step"
+    )
+    score_form: Literal["step", "window"] | None = setting(
+        None, "for sequences: the discriminator scores every step, or the window as a whole; none: step"
+    )
     discriminator_iterations: int = setting(
         1, "discriminator updates per iteration", also=("Diterations", "criticIterations"), ge=1
     )

@@ -39,8 +39,8 @@ class ProjectionGAN(LabelledStrategy):
     def scores(self, samples: Tensor, batch: Batch | None) -> Tensor:
         assert batch is not None and batch.target is not None
         output = self.judged(samples)
-        label = batch.target.to(samples.device).unsqueeze(1)
-        return output[:, :1] + output.gather(1, label + 1)
+        label = batch.target.to(samples.device).view(-1, *[1] * (output.dim() - 1)) + 1
+        return output[..., :1] + output.gather(-1, label.expand(*output.shape[:-1], 1))
 
 
 @hookimpl

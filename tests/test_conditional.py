@@ -28,13 +28,14 @@ from ganglion.engine.samplers import BatchSampler, Sequential
 from ganglion.engine.session import Session
 from ganglion.engine.streams import RandomStream, Streams
 from ganglion.strategies.acgan import ACGAN, head_sizes
-from ganglion.strategies.cgan import CGAN, beside
+from ganglion.strategies.cgan import CGAN
 from ganglion.strategies.charges import Charge, Drawn
 from ganglion.strategies.infogan import InfoGAN
 from ganglion.strategies.labels import one_hots
 from ganglion.strategies.objectives import NonSaturating, RelativisticPaired
 from ganglion.strategies.penalties import R1
 from ganglion.strategies.projectiongan import ProjectionGAN
+from ganglion.strategies.telling import beside
 
 REGISTRY = Registry().load()
 CPU = torch.device("cpu")

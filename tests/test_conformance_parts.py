@@ -14,6 +14,7 @@ import pytest
 import torch
 from commandline import refused as refused_command
 from PIL import Image
+from seriesfiles import write_series
 from torch import Tensor, nn
 
 from ganglion.engine import api
@@ -78,7 +79,11 @@ def data_keys(dataset: str, folder: Path) -> dict[str, Any]:
                 folder / "pictures" / "ab"[number % 2] / f"{number}.png"
             )
         return {"path": str(folder / "pictures")}
-    return {}
+    if dataset == "Text":
+        drawn = torch.randint(0, 23, (600,), generator=torch.Generator().manual_seed(0)).tolist()
+        (folder / "text.txt").write_text("".join(chr(97 + number) for number in drawn))
+        return {"path": str(folder / "text.txt")}
+    return write_series(dataset, folder)
 
 
 @pytest.mark.parametrize("dataset", builtin("dataset"))

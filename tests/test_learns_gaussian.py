@@ -12,15 +12,21 @@ from typing import Any, NamedTuple
 import pytest
 from tiny import QUIET
 
+from ganglion.engine.contracts import DataSpec
+from ganglion.engine.errors import ConfigError
 from ganglion.engine.evaluation import evaluate_run
 from ganglion.engine.launch import learn
 from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository
 
 REGISTRY = Registry().load()
-GENERATIVE = [
-    entry.name for entry in REGISTRY.all("strategy") if entry.origin == "built-in" and entry.thing.generates()
-]
+MAKING = {
+    entry.name: entry.thing.__module__
+    for entry in REGISTRY.all("strategy")
+    if entry.origin == "built-in" and entry.thing.generates()
+}
+SERIES = {name for name, module in MAKING.items() if ".series." in module}
+GENERATIVE = [name for name in MAKING if name not in SERIES]
 PAIR, AUTOENCODED = "Generator,Discriminator", "Generator,Autoencoder"
 TILTED = {"mean": "1,-1", "covariance": "1,0.6,1"}
 # two of them as classes, for strategies that take labels: the same mean, a covariance of 1.25, 0.35, 1.25 in all
@@ -75,6 +81,13 @@ ROWS: dict[str, Row] = {
 
 def test_every_generative_strategy_has_a_row() -> None:
     assert set(GENERATIVE) == set(ROWS)
+
+
+@pytest.mark.parametrize("strategy", sorted(SERIES))
+def test_strategies_without_a_row_refuse_points(strategy: str) -> None:
+    chosen = REGISTRY.get("strategy", strategy).thing
+    with pytest.raises(ConfigError, match=r"time series|class labels"):
+        chosen.shapes(chosen.Settings(), DataSpec("vector", (2,)))
 
 
 @pytest.mark.parametrize("strategy", GENERATIVE)

@@ -28,8 +28,8 @@ IMAGES = ("mnist", "digits", "colour", "wide")
 NETWORKS: dict[str, Any] = {definition.name: definition for definition in definitions()}
 NETWORKS |= {"DCGANGenerator": DCGANGenerator(), "DCGANDiscriminator": DCGANDiscriminator()}
 SUPPORTED = {
-    "Generator": (*IMAGES, "points"),
-    "Discriminator": (*IMAGES, "points"),
+    "Generator": tuple(DATA),
+    "Discriminator": tuple(DATA),
     "DianneGenerator": tuple(DATA),
     "DianneDiscriminator": tuple(DATA),
     "DCGANGenerator": IMAGES,

@@ -19,6 +19,9 @@ class Tiny(NamedTuple):
 
 
 POINTS = {"size": 256, "testSize": 32, "batchSize": 8}
+SERIES = {"size": 64, "testSize": 16, "length": 8, "batchSize": 8, "hidden": 4}
+TWO = {**SERIES, "channels": 2}
+PAIR = "Recurrent,Recurrent"
 TINY: dict[str, Tiny] = {
     "GAN": Tiny(
         "Generator,Discriminator", "Circle", {**POINTS, "method": "SGD", "momentum": 0.9, "learningRate": 0.01}
@@ -56,6 +59,27 @@ TINY: dict[str, Tiny] = {
         {"batchSize": 8, "sampleSize": 2, "validationSet": "0,100", "validationInterval": 2},
     ),
     "Target": Tiny("MLP,MLP", "Digits", {"batchSize": 8}, fixed_roles=("teacher",)),
+    "RGAN": Tiny("Generator,Discriminator", "AR", {**TWO, "discriminatorIterations": 2, "penalty": "R1"}),
+    "RCGAN": Tiny(PAIR, "Sine", {**SERIES, "classes": 2, "generatorIterations": 2}),
+    "CurveGAN": Tiny(PAIR, "AR", {**TWO, "showDelta": True, "deltaStep": "alternating"}),
+    "FinGAN": Tiny(PAIR, "Sine", SERIES),
+    "CRNNGAN": Tiny(
+        PAIR, "MadeMusic", {**SERIES, "generator.freeRunning": True, "pretrainIterations": 2, "matching": True}
+    ),
+    "TimeGAN": Tiny(
+        ",".join(["Recurrent"] * 5),
+        "AR",
+        {**TWO, "hiddenDim": 4, "autoencoderIterations": 1, "supervisorIterations": 1},
+    ),
+    "RTSGAN": Tiny(
+        "MLP,MLP,Recurrent,Recurrent",
+        "AR",
+        {**TWO, "codeDim": 4, "pretrainIterations": 2, "pretrainBatch": "none", "discriminatorIterations": 2},
+    ),
+    "TimeVAE": Tiny("Recurrent,Recurrent", "AR", TWO),
+    "ForecastGAN": Tiny(PAIR, "Sine", {**SERIES, "history": 5, "supervisedWeight": 1}),
+    "ImputationGAN": Tiny(PAIR, "AR", TWO),
+    "BPTT": Tiny("Recurrent", "AR", TWO),
     "FeedForward": Tiny("MLP", "Digits", {"batchSize": 8, "validationSet": "0,100", "validationInterval": 2}),
 }
 QUIET = {"traces": "lines", "threads": 1, "traceInterval": 2, "storeSeconds": 0, "sampleInterval": 0}

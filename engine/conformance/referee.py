@@ -90,8 +90,8 @@ class Referee:
 
         return zero
 
-    def _apply(self, role: str, chain: ProcessorChain, inner: Callable[[], None]) -> Callable[[], None]:
-        def apply() -> None:
+    def _apply(self, role: str, chain: ProcessorChain, inner: Callable[..., None]) -> Callable[..., None]:
+        def apply(verdict: Tensor | None = None) -> None:
             suspect = self._suspects.pop(role, None)
             if suspect is not None and not unchanged(suspect[1], gradients(chain.network)):
                 self._note(
@@ -99,7 +99,7 @@ class Referee:
                     f"use chain.update(...), or call zero() before backward()"
                 )
             self._note_outside_changes()
-            inner()
+            inner(verdict)
             self._after_apply(role)
 
         return apply

@@ -109,7 +109,8 @@ def check_fed_shapes(trial: StrategyTrial) -> None:
     for fed in sorted(straight.referee.fed):
         shape = straight.shapes[fed.role]
         for what, port, seen in (("is given", shape.input, fed.given), ("gives", shape.output, fed.gave)):
-            steps = port.kind in ("sequence", "score")  # the number of steps may vary, a score may be one per step
+            # The number of steps may vary, a score may be one per step, and noise too.
+            steps = port.kind in ("sequence", "score") or (port.kind == "noise" and len(port.shape) == 2)
             same = seen[-1:] == port.shape[-1:] if steps else seen == port.shape
             if not same:
                 raise Failed(f"the {fed.role} {what} rows of shape {seen}, and shapes() says {port.shape}")

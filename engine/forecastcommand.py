@@ -1,0 +1,74 @@
+"""The command `forecast`: how well a run continues unseen series, by horizon, and a picture of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganglion.engine.commands import find_run, own_settings, print_evaluation, say, tag_and_keys
+from ganglion.engine.errors import ConfigError, fold
+from ganglion.engine.evaluation import evaluate_run
+from ganglion.engine.opening import open_run
+from ganglion.engine.settings import Settings, describe, setting
+from ganglion.engine.tables import clean_text, print_json
+
+METRIC = "forecast-v1"
+
+
+class ForecastSettings(Settings):
+    """Keys of `ganglion forecast`; further keys are the metric's or the data set's."""
+
+    steps: int = setting(200, "steps that are forecast, each from what was forecast before", unit="steps", ge=1)
+    checkpoint: str = setting("latest", "latest, best, or an iteration")
+    device: str = setting("cpu", "where networks are evaluated")
+    seed: int = setting(0, "seed of what is drawn", ge=0)
+
+
+def forecast(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_json: bool) -> None:
+    """Continue unseen series, print the error by horizon and draw predictions.png in the run's directory."""
+    tag, keys = tag_and_keys(words)
+    own = {fold(info.key) for info in describe(ForecastSettings)}
+    mine = {key: value for key, value in keys.items() if fold(key) in own}
+    settings = own_settings(ForecastSettings, mine, "ganglion forecast")
+    registry, run = find_run(tag, plugins, runs)
+    strategy = open_run(registry, run, settings.checkpoint, settings.device).strategy
+    if not type(strategy).forecasts():
+        raise ConfigError(
+            f"run '{run.tag}': strategy {type(strategy).__name__} does not continue series; ForecastGAN and BPTT do"
+        )
+    others = {key: value for key, value in keys.items() if key not in mine}
+    if not any(fold(key).endswith("length") for key in others):
+        others["length"] = str(strategy.history_steps() + settings.steps)
+    others["forecast-v1.steps"] = str(settings.steps)
+    (evaluation,) = evaluate_run(
+        registry, run, METRIC, settings.checkpoint, settings.device, settings.seed, others, say
+    )
+    series = evaluation.details["series"]
+    path = draw_predictions(series, run.directory / "predictions.png", run.tag)
+    shown = {name: table for name, table in evaluation.details.items() if name != "series"}
+    if as_json:
+        print_json({"tag": run.tag, "values": evaluation.values, **shown, "file": str(path)})
+        return
+    print_evaluation(evaluation._replace(details=shown))
+    print(clean_text(path))
+
+
+def draw_predictions(series: Mapping[str, Any], path: Path, title: str) -> Path:
+    """A picture of truth against forecast: one panel per series, its first feature."""
+    from ganglion.engine.pictures import Line, draw_lines
+
+    panels = []
+    for history, truth, made in zip(series["history"], series["truth"], series["forecast"], strict=True):
+        known = torch.tensor(history)[:, 0]
+        start = len(known)
+        panels.append(
+            [
+                Line("history", 0, known.tolist()),
+                Line("truth", start, [step[0] for step in truth]),
+                Line("forecast", start, [step[0] for step in made]),
+            ]
+        )
+    return draw_lines(panels, path, title=f"{title}: the first feature of {len(panels)} unseen series")

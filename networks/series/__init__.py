@@ -1,0 +1,1 @@
+"""Networks for sequences: samples of shape (steps, features)."""

@@ -1,0 +1,1 @@
+"""Metrics for time series: windows of shape (steps, features)."""

@@ -1,0 +1,44 @@
+"""The recurrent conditional GAN: both players are told the class in every step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ganglion.engine.api import DataSpec, RoleShape, hookimpl
+from ganglion.strategies.series.windows import need_sequences
+from ganglion.strategies.telling import ToldStrategy
+
+
+class RCGAN(ToldStrategy):
+    """RGAN with classes: the label, one-hot, stands in every step beside the noise and beside the data.
+
+    Esteban, Hyland and Raetsch 2017, https://arxiv.org/abs/1706.02633, section 2.1: losses and optimisers of RGAN;
+    noise of 10 numbers a step and 3 generator updates per iteration, as the authors' code has them for medical data.
+    Fakes have the labels of the real windows they are judged beside, so a label never tells a fake.
+
+    Deviations: rows are drawn with replacement, not in epochs; labels are classes, where the paper's are seven yes-no
+    answers at once; the order of the players does not change from epoch to epoch.
+    """
+
+    preset = {
+        "objective": "nonsaturating",
+        "discriminator.method": "SGD",
+        "discriminator.learningRate": 0.1,
+        "generator.method": "ADAM",
+        "generator.learningRate": 1e-3,
+        "generatorIterations": 3,
+        "generatorDim": 10,
+        "batchSize": 28,
+    }
+
+    @classmethod
+    def shapes(cls, settings: Any, spec: DataSpec) -> Mapping[str, RoleShape]:
+        need_sequences(spec, "RCGAN")
+        return super().shapes(settings, spec)
+
+
+@hookimpl
+def register_strategies(register: Any) -> None:
+    """RCGAN."""
+    register("RCGAN", RCGAN)

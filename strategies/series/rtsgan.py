@@ -1,0 +1,142 @@
+"""RTSGAN: an autoencoder of windows, and a game in the space of its codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from ganglion.engine.api import (
+    Batch,
+    DataSpec,
+    LearningContext,
+    LearnProgress,
+    Port,
+    RandomStream,
+    RoleShape,
+    equal_parts,
+    hookimpl,
+    setting,
+    update_together,
+)
+from ganglion.strategies.adversarial import AdversarialStrategy
+from ganglion.strategies.playing import AdversarialSettings
+from ganglion.strategies.series.windows import need_sequences
+
+
+class RtsganSettings(AdversarialSettings):
+    """Settings of RTSGAN."""
+
+    code_dim: int = setting(96, "numbers of a window's code", unit="numbers", ge=1)
+    pretrain_iterations: int = setting(
+        10000, "iterations in which the autoencoder learns; the game takes all that follow", unit="iterations", ge=0
+    )
+    pretrain_batch: int | None = setting(
+        128, "windows in one update of the autoencoder; none: batchSize", unit="windows", ge=1
+    )
+    finetune: bool = setting(False, "the autoencoder learns on beside the game")
+
+
+class RTSGAN(AdversarialStrategy):
+    """First an autoencoder learns to code whole windows, then a Wasserstein game learns to make codes.
+
+    Pei et al. 2021, https://arxiv.org/abs/2112.12378: the autoencoder by its squared error with Adam 1e-3 and batches
+    of 128, then WGAN-GP on the codes, which stay as they are: RMSprop 1e-4 (alpha 0.99), 5 critic updates per
+    iteration, penalty of weight 10, batch 512, 15,000 iterations. Noise is as long as a code, 96. Roles are generator,
+    discriminator, encoder and decoder: `MLP,MLP,Recurrent,Recurrent`, or `learn --job rtsgan`.
+
+    Deviations: a code is what the encoder network gives, not a pooled summary with all layers' states; the decoder is
+    given the code in every step and not the last value, so that there is nothing to force in learning;
+    10,000 iterations for the autoencoder, where the source counts 1,000 epochs; missing values are not modelled.
+    """
+
+    Settings = RtsganSettings
+    roles: ClassVar[tuple[str, ...]] = ("generator", "discriminator", "encoder", "decoder")
+    data_role: ClassVar[str | None] = "encoder"
+    preset = {
+        "objective": "wasserstein",
+        "penalty": "GP",
+        "GP.weight": 10.0,
+        "discriminatorIterations": 5,
+        "generator.method": "RMSPROP",
+        "generator.learningRate": 1e-4,
+        "generator.alpha": 0.99,
+        "discriminator.method": "RMSPROP",
+        "discriminator.learningRate": 1e-4,
+        "discriminator.alpha": 0.99,
+        "encoder.method": "ADAM",
+        "encoder.learningRate": 1e-3,
+        "decoder.method": "ADAM",
+        "decoder.learningRate": 1e-3,
+        "batchSize": 512,
+        "iterations": 25000,
+    }
+
+    @classmethod
+    def shapes(cls, settings: Any, spec: DataSpec) -> Mapping[str, RoleShape]:
+        need_sequences(spec, "RTSGAN")
+        data, code = Port(spec.kind, spec.shape), Port("vector", (settings.code_dim,))
+        noise = Port("noise", (settings.generator_dim or settings.code_dim,))
+        return {
+            "generator": RoleShape(noise, code),
+            "discriminator": RoleShape(code, Port("score", (1,))),
+            "encoder": RoleShape(data, code),
+            "decoder": RoleShape(Port("noise", code.shape), data),
+        }
+
+    def bind(self, context: LearningContext) -> None:
+        super().bind(context)
+        self._seen = (context.settings.code_dim,)
+        self._encoder, self._decoder = context.networks["encoder"], context.networks["decoder"]
+        self._decoder_device = context.devices["decoder"]
+
+    def setup(self, context: LearningContext) -> None:
+        super().setup(context)
+        self._pair = [context.processors[role] for role in ("encoder", "decoder")]
+        equal_parts(self._pair)
+
+    def process_iteration(self, i: int) -> LearnProgress:
+        settings = self.context.settings
+        if i < settings.pretrain_iterations:
+            return LearnProgress(i, self.train_autoencoder())
+        progress = super().process_iteration(i)
+        return LearnProgress(i, {**progress.values, **self.train_autoencoder()}) if settings.finetune else progress
+
+    def train_autoencoder(self) -> Mapping[str, Tensor]:
+        """One update of encoder and decoder."""
+        assert self.context.sampler is not None
+        batch = self.context.sampler.next_batch(self.context.settings.pretrain_batch)
+        loss = update_together(self._pair, self.reconstruction_loss, batch.input)
+        return {"reconstruction": loss.total}
+
+    def reconstruction_loss(self, windows: Tensor) -> Tensor:
+        """The mean squared error of windows (batch, steps, features) that went through encoder and decoder."""
+        codes: Tensor = self._encoder(windows)
+        return mse_loss(self.decoded(codes).to(windows.device), windows)
+
+    def decoded(self, codes: Tensor) -> Tensor:
+        """Windows of codes (batch, codeDim)."""
+        windows: Tensor = self._decoder(codes.to(self._decoder_device))
+        return windows
+
+    def real_batch(self) -> Batch:
+        """Codes of the next real windows."""
+        batch = super().real_batch()
+        with torch.no_grad():
+            codes: Tensor = self._encoder(batch.input)
+        return Batch(codes.to(self._discriminator_device))
+
+    def noise(self, count: int, stream: RandomStream) -> Tensor:
+        return self._draw(count, stream)
+
+    def generate(self, noise: Tensor) -> Tensor:
+        return self.decoded(super().generate(noise))
+
+
+@hookimpl
+def register_strategies(register: Any) -> None:
+    """RTSGAN."""
+    register("RTSGAN", RTSGAN)

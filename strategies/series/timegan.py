@@ -1,0 +1,227 @@
+"""TimeGAN: a game in the space of step-wise codes, held to the data's dynamics by a supervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss, softplus
+
+from ganglion.engine.api import (
+    Batch,
+    DataSpec,
+    LearningContext,
+    LearningStrategy,
+    LearnProgress,
+    Loss,
+    Port,
+    RandomStream,
+    RoleShape,
+    Settings,
+    equal_parts,
+    hookimpl,
+    setting,
+    update_together,
+)
+from ganglion.strategies.series.windows import need_sequences
+
+ROOT = 1e-12  # added under a square root, whose gradient is not a number at 0 otherwise
+VARIANCE = 1e-6  # added to a variance, as published
+
+
+class TimeganSettings(Settings):
+    """Settings of TimeGAN."""
+
+    hidden_dim: int = setting(24, "numbers of a step's code; the paper has 4 per feature", unit="numbers", ge=1)
+    generator_dim: int | None = setting(
+        None, "numbers of noise in each step; none: as many as the data have features", unit="numbers", ge=1
+    )
+    noise: Literal["unit", "normal"] = setting("unit", "uniform in [0, 1), as the code has it, or normal")
+    autoencoder_iterations: int | None = setting(
+        None, "length of the first phase; none: a third of decayIterations", unit="iterations", ge=0
+    )
+    supervisor_iterations: int | None = setting(
+        None, "length of the second phase; none: a third of decayIterations", unit="iterations", ge=0
+    )
+    generator_iterations: int = setting(2, "updates of generator and embedder per joint iteration", ge=1)
+    gamma: float = setting(1.0, "multiplies the game on codes that did not pass the supervisor", ge=0)
+    supervised_weight: float = setting(
+        100.0, "eta: multiplies the root of the supervised loss in the generator's", ge=0
+    )
+    moment_weight: float = setting(100.0, "multiplies the difference of means and deviations", ge=0)
+    gate: float = setting(0.15, "the discriminator learns only while its loss is above this", ge=0)
+
+
+class TimeGAN(LearningStrategy):
+    """Embedder and recovery make codes of steps, a generator makes codes, a supervisor foretells the next code.
+
+    Yoon, Jarrett and van der Schaar 2019, "Time-series Generative Adversarial Networks",
+    https://papers.nips.cc/paper/8789, equations 7 to 9, in the form of the authors' code: three phases of equal length
+    (50,000 iterations each as published). First embedder and recovery learn to reconstruct, 10 * sqrt(MSE); then the
+    supervisor learns to foretell the code of the next step, by its squared error against the code one step later; then
+    all play: twice generator and supervisor (cross-entropies with and without the supervisor, 100 times the root of the
+    supervised loss, 100 times the differences of the means and deviations of each step and feature) and embedder and
+    recovery (with a tenth of the supervised loss), then the discriminator, only while its loss is above 0.15. Adam
+    1e-3, batch 128, uniform noise. Roles: embedder, recovery, generator, supervisor, discriminator; `learn --job
+    timegan` has their networks.
+
+    Deviations: torch's GRU, whose reset gate acts behind the product; the loss of the gate is that of the batch that
+    the update would use, and decides on the device; the moment loss is in the code but not in the paper.
+    """
+
+    Settings = TimeganSettings
+    roles: ClassVar[tuple[str, ...]] = ("embedder", "recovery", "generator", "supervisor", "discriminator")
+    preset: ClassVar[Mapping[str, Any]] = {
+        "method": "ADAM",
+        "learningRate": 1e-3,
+        "batchSize": 128,
+        "iterations": 150000,
+    }
+
+    @classmethod
+    def shapes(cls, settings: Any, spec: DataSpec) -> Mapping[str, RoleShape]:
+        steps, features = need_sequences(spec, "TimeGAN")
+        data, code = Port(spec.kind, spec.shape), Port("sequence", (steps, settings.hidden_dim))
+        noise = Port("noise", (steps, settings.generator_dim or features))
+        return {
+            "embedder": RoleShape(data, code),
+            "recovery": RoleShape(code, data),
+            "generator": RoleShape(noise, code),
+            "supervisor": RoleShape(code, code),
+            "discriminator": RoleShape(code, Port("score", (steps, 1))),
+        }
+
+    def bind(self, context: LearningContext) -> None:
+        super().bind(context)
+        self._latent = self.shapes(context.settings, context.spec)["generator"].input.shape
+        networks = context.networks
+        self._embedder, self._recovery = networks["embedder"], networks["recovery"]
+        self._generator, self._supervisor = networks["generator"], networks["supervisor"]
+        self._discriminator = networks["discriminator"]
+        self._device = context.devices["generator"]
+
+    def setup(self, context: LearningContext) -> None:
+        settings, chains = context.settings, context.processors
+        self._noise_stream = self.random("noise", "generator")
+        self._autoencoder = [chains["embedder"], chains["recovery"]]
+        self._players = [chains["generator"], chains["supervisor"]]
+        for pair in (self._autoencoder, self._players):
+            equal_parts(pair)
+        third = context.span.end // 3
+        if not third and None in (settings.autoencoder_iterations, settings.supervisor_iterations):
+            context.notify("a run without end has no thirds; give autoencoderIterations and supervisorIterations")
+        self._first: int = third if settings.autoencoder_iterations is None else settings.autoencoder_iterations
+        second: int = third if settings.supervisor_iterations is None else settings.supervisor_iterations
+        self._second = self._first + second
+
+    def process_iteration(self, i: int) -> LearnProgress:
+        if i < self._first:
+            loss = update_together(self._autoencoder, self.reconstruction_loss, self._next().input)
+            return LearnProgress(i, {"reconstruction": loss.total})
+        if i < self._second:
+            loss = self.context.processors["supervisor"].update(self.supervised_loss, self._next().input)
+            return LearnProgress(i, {"supervised": loss.total})
+        return LearnProgress(i, self._joint())
+
+    def _joint(self) -> dict[str, Tensor]:
+        values: dict[str, Tensor] = {}
+        for _ in range(self.context.settings.generator_iterations):
+            windows = self._next().input
+            played = update_together(self._players, self.generator_loss, windows, self._noise(len(windows)))
+            coded = update_together(self._autoencoder, self.embedder_loss, windows)
+            values.update({"generatorLoss": played.total, **played.terms, "embedderLoss": coded.total})
+        windows = self._next().input
+        noise = self._noise(len(windows))
+        codes = self._judged_codes(windows, noise)
+        level: float = self.context.settings.gate
+        chain = self.context.processors["discriminator"]
+        lost = chain.update(self.discriminator_loss, *codes, gate=lambda loss: loss.total > level)
+        return {**values, "discriminatorLoss": lost.total}
+
+    def reconstruction_loss(self, windows: Tensor) -> Tensor:
+        """10 * sqrt(MSE) of windows (batch, steps, features) that went through embedder and recovery."""
+        return root_of(mse_loss(self._recovery(self._embedder(windows)), windows)) * 10.0
+
+    def supervised_loss(self, windows: Tensor) -> Tensor:
+        """The squared error of the code that the supervisor foretells, against the code one step later."""
+        with torch.no_grad():
+            codes = self._embedder(windows)
+        return next_step_error(codes, self._supervisor(codes))
+
+    def embedder_loss(self, windows: Tensor) -> Loss:
+        """The reconstruction, and a tenth of the supervised loss, through the codes too."""
+        codes = self._embedder(windows)
+        supervised = next_step_error(codes, self._supervisor(codes))
+        reconstruction = root_of(mse_loss(self._recovery(codes), windows)) * 10.0
+        return Loss(reconstruction + supervised * 0.1)
+
+    def generator_loss(self, windows: Tensor, noise: Tensor) -> Loss:
+        """The game, the supervised loss on real codes, and the moments of the windows made."""
+        settings = self.context.settings
+        direct = self._generator(noise)
+        supervised = self._supervisor(direct)
+        game = softplus(-self._discriminator(supervised)).mean()
+        beside = softplus(-self._discriminator(direct)).mean()
+        with torch.no_grad():
+            codes = self._embedder(windows)
+        foretold = root_of(next_step_error(codes, self._supervisor(codes)))
+        moments = moment_distance(self._recovery(supervised), windows)
+        total = game + settings.gamma * beside + settings.supervised_weight * foretold
+        total = total + settings.moment_weight * moments
+        return Loss(total, {"generatorScore": game, "supervised": foretold, "moments": moments})
+
+    def discriminator_loss(self, real: Tensor, supervised: Tensor, direct: Tensor) -> Tensor:
+        """Cross-entropy of real codes, of codes that passed the supervisor, and of those that did not."""
+        gamma: float = self.context.settings.gamma
+        lost = softplus(-self._discriminator(real)).mean() + softplus(self._discriminator(supervised)).mean()
+        return lost + softplus(self._discriminator(direct)).mean() * gamma
+
+    @torch.no_grad()
+    def _judged_codes(self, windows: Tensor, noise: Tensor) -> Sequence[Tensor]:
+        direct = self._generator(noise)
+        return self._embedder(windows), self._supervisor(direct), direct
+
+    def _next(self) -> Batch:
+        assert self.context.sampler is not None
+        return self.context.sampler.next_batch()
+
+    def _noise(self, count: int) -> Tensor:
+        return self.noise(count, self._noise_stream)
+
+    def noise(self, count: int, stream: RandomStream) -> Tensor:
+        if self.context.settings.noise == "normal":
+            return stream.normal(count, *self._latent)
+        return stream.uniform(count, *self._latent)
+
+    def generate(self, noise: Tensor) -> Tensor:
+        windows: Tensor = self._recovery(self._supervisor(self._generator(noise.to(self._device))))
+        return windows
+
+
+def next_step_error(codes: Tensor, foretold: Tensor) -> Tensor:
+    """The squared error of what was foretold in each step but the last, against the code of the step behind it."""
+    return mse_loss(foretold[:, :-1], codes[:, 1:])
+
+
+def moment_distance(made: Tensor, windows: Tensor) -> Tensor:
+    """Mean absolute difference of the batches' deviations and of their means, per step and feature.
+
+    The deviation is the root of the biased variance + 1e-6, as in the authors' code.
+    """
+    rows, real = Batch(made).gather().input, Batch(windows).gather().input
+    deviations = [(part.var(0, correction=0) + VARIANCE).sqrt() for part in (rows, real)]
+    means = [part.mean(0) for part in (rows, real)]
+    return (deviations[0] - deviations[1]).abs().mean() + (means[0] - means[1]).abs().mean()
+
+
+def root_of(error: Tensor) -> Tensor:
+    """The square root, with a finite gradient at 0."""
+    return (error + ROOT).sqrt()
+
+
+@hookimpl
+def register_strategies(register: Any) -> None:
+    """TimeGAN."""
+    register("TimeGAN", TimeGAN)
