@@ -24,7 +24,8 @@ from ganglion.engine.session import Session
 from ganglion.strategies.charges import Drawn
 from ganglion.strategies.ebgan import pulling_away
 from ganglion.strategies.reconstructing import values_of
-from ganglion.strategies.vae import VAE, divergence_of
+from ganglion.strategies.vae import VAE
+from ganglion.strategies.variational import divergence_of
 
 REGISTRY = Registry().load()
 POINTS = {"size": 64, "testSize": 16}
@@ -262,11 +263,11 @@ def test_no_sigmoid_is_applied_twice() -> None:
     layered: Any = live.networks["decoder"]
     assert layered.output_range == (0.0, 1.0) and live.spec.value_range == (0.0, 1.0)
     logit = math.log(4.0)
-    from ganglion.strategies import vae
+    from ganglion.strategies import variational
 
     for decoder in (Half(logit), Half(0.8, (0.0, 1.0)), Half(logit, (0.0, 1.0), sigmoid=True)):
         strategy: Any = live.strategy
-        strategy._decoder, strategy._in_range = decoder, vae._in_range(decoder)
+        strategy._decoder, strategy._in_range = decoder, variational._in_range(decoder)
         judged = strategy._judged(torch.zeros(3, 2))
         assert judged.detach().flatten().tolist() == pytest.approx([logit] * 6, rel=1e-4)
         assert strategy._criterion.loss(judged, torch.ones(3, 2)).detach().tolist() == pytest.approx(

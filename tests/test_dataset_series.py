@@ -73,7 +73,7 @@ def test_sine_by_hand() -> None:
     # two cycles in 16 steps: a quarter of a cycle every second step
     assert train.input[0, ::2, 0].tolist() == pytest.approx([0, 1.5, 0, -1.5, 0, 1.5, 0, -1.5], abs=1e-6)
     assert train.spec.value_range == (-1.5, 1.5)
-    noisy = make(Sine, **{**fixed, "size": 2000}, noise=0.1).load().train
+    noisy = make(Sine, **{**fixed, "size": 2000}, jitter=0.1).load().train
     assert noisy.spec.value_range is None
     assert float((noisy.input - train.input[:1]).std()) == pytest.approx(0.1, rel=0.02)
     default = make(Sine).load().train

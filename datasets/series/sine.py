@@ -26,7 +26,7 @@ class SineSettings(MadeSettings):
     phase: tuple[float, ...] = setting(
         (-math.pi, math.pi), "phase at the first step: P, or uniform from MIN,MAX", unit="radians"
     )
-    noise: float = setting(0.0, "standard deviation of Gaussian noise in every step", ge=0)
+    jitter: float = setting(0.0, "standard deviation of Gaussian noise in every step", ge=0)
     classes: int | None = setting(
         None, "so many equal parts of the interval of frequency (or period) are the classes; none: no classes", ge=2
     )
@@ -73,7 +73,7 @@ class Sine(MadeSeries):
 
     def value_range(self) -> tuple[float, float] | None:
         most = max(1.0, *map(abs, self._interval("amplitude")))
-        return None if self.settings.noise else (-most, most)
+        return None if self.settings.jitter else (-most, most)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         cycle, amplitude, phase = (
@@ -82,8 +82,8 @@ class Sine(MadeSeries):
         time = torch.arange(self.settings.length, dtype=EXACT)
         turns = time / cycle if self.settings.period is not None else cycle * (time / self.settings.length)
         series: Tensor = amplitude * (2 * math.pi * turns + phase).sin()
-        if self.settings.noise:
-            series = series + self.settings.noise * torch.randn(series.shape, generator=generator, dtype=EXACT)
+        if self.settings.jitter:
+            series = series + self.settings.jitter * torch.randn(series.shape, generator=generator, dtype=EXACT)
         self._drawn = cycle.flatten()
         return series.unsqueeze(2)
 

@@ -16,9 +16,15 @@ from ganglion.engine.conformance.watching import contained
 from ganglion.engine.errors import InputError, fold
 from ganglion.engine.resolution import settings_of
 
-ANY_ROLE = "MLP"  # what plays a role after which no network is named
-DATA = ("Circle", "Ring", "Digits")  # made in no time, or part of what is installed
-SMALL = {"size": 256, "testSize": 32}
+# What plays a role after which no network is named, and then every role, by data made in no time or installed.
+DATA: Mapping[str, tuple[str, ...]] = {
+    "Circle": ("MLP",),
+    "Ring": ("MLP",),
+    "Sine": ("Recurrent", "MLP"),
+    "Digits": ("MLP",),
+}
+SMALL: Mapping[str, Mapping[str, Any]] = {"Circle": {}, "Ring": {}, "Digits": {}, "Sine": {"length": 48, "classes": 2}}
+SIZES = {"size": 256, "testSize": 32}
 
 
 def examine_strategy(
@@ -38,24 +44,34 @@ CHECKS: tuple[Check, ...] = (*DECLARED, *RUNNING, *KEEPING)
 
 
 def _job(subject: Subject, networks: Sequence[str] | str | None, dataset: str | None, keys: Mapping[str, Any]) -> Job:
-    roles = getattr(subject.thing, "roles", ())
-    if networks is None:
-        named = [role.title() for role in roles] if isinstance(roles, tuple) else []
-        known = {fold(entry.name): entry.name for entry in subject.registry.all("network")}
-        networks = [known.get(fold(name), ANY_ROLE) for name in named]
-    chosen = [name.strip() for name in networks.split(",")] if isinstance(networks, str) else list(networks)
     small = {} if {"batchsize"} & {fold(key) for key in keys} else {"batchSize": 8}
     if dataset is not None:
-        return Job(subject, chosen, dataset, {**small, **keys})
-    jobs = [Job(subject, chosen, name, {**small, **_small(subject, name, keys), **keys}) for name in DATA]
-    return next((job for job in jobs[:-1] if _fits(job)), jobs[-1])
+        return Job(subject, _networks(subject, networks, "MLP")[0], dataset, {**small, **keys})
+    jobs = [
+        Job(subject, chosen, name, {**small, **_small(subject, name, keys), **keys})
+        for name, others in DATA.items()
+        for other in others
+        for chosen in _networks(subject, networks, other)
+    ]
+    return next((job for job in jobs if _fits(job)), jobs[-1])
+
+
+def _networks(subject: Subject, networks: Sequence[str] | str | None, other: str) -> list[list[str]]:
+    """Those that are given; else those named after the roles, with `other` for the rest, and then `other` for all."""
+    if networks is not None:
+        return [[name.strip() for name in networks.split(",")] if isinstance(networks, str) else list(networks)]
+    roles = getattr(subject.thing, "roles", ())
+    named = [role.title() for role in roles] if isinstance(roles, tuple) else []
+    known = {fold(entry.name): entry.name for entry in subject.registry.all("network")}
+    return [[known.get(fold(name), other) for name in named], [other] * len(named)]
 
 
 def _small(subject: Subject, dataset: str, keys: Mapping[str, Any]) -> dict[str, Any]:
     """Keys that make made data small, where none of them is given."""
     names = {fold(name) for name in settings_of(subject.registry.get("dataset", dataset).thing).model_fields}
     given = {fold(key) for key in keys}
-    return {key: value for key, value in SMALL.items() if fold(key) in names and fold(key) not in given}
+    wanted = {**SIZES, **SMALL[dataset]}
+    return {key: value for key, value in wanted.items() if fold(key) in names and fold(key) not in given}
 
 
 def _fits(job: Job) -> bool:
