@@ -251,7 +251,7 @@ def output_range(networks: Mapping[str, nn.Module], shapes: Mapping[str, RoleSha
     ranges: dict[str, Range] = {}
     for role, network in networks.items():
         declared = getattr(network, "output_range", None)
-        if declared is not None and shapes[role].output.shape == spec.shape:
+        if declared is not None and _is_data(shapes[role].output, spec):
             low, high = declared
             ranges[role] = (float(low), float(high))
     if len(set(ranges.values())) > 1:
@@ -260,6 +260,12 @@ def output_range(networks: Mapping[str, nn.Module], shapes: Mapping[str, RoleSha
             f"the networks give values in different ranges ({named}); the data can be scaled to one only"
         )
     return next(iter(ranges.values()), None)
+
+
+def _is_data(port: Port, spec: DataSpec) -> bool:
+    """Whether what comes out is data: of their kind and shape; of a series, any number of steps."""
+    same = port.shape == spec.shape or (spec.kind == "sequence" and port.shape[1:] == spec.shape[1:])
+    return same and port.kind == spec.kind
 
 
 def _scale(data: AdaptedSplits, made: Range | None, spec: DataSpec) -> tuple[AdaptedSplits, list[str]]:

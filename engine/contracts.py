@@ -272,6 +272,7 @@ class LearningStrategy(ABC):
     data_role: ClassVar[str | None] = None  # on whose device batches arrive; None: the last role's
     learnt_role: ClassVar[str | None] = None  # whose weights initTag gives where that run has one network of any role
     lasting: ClassVar[tuple[str, ...]] = ()  # attributes made in `setup` that `noise` and `generate` need too
+    retells: ClassVar[bool] = False  # whether samples hold parts of the data as they are, a history for example
     context: LearningContext
 
     @classmethod

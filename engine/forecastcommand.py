@@ -11,7 +11,9 @@ import torch
 from ganglion.engine.commands import find_run, own_settings, print_evaluation, say, tag_and_keys
 from ganglion.engine.errors import ConfigError, fold
 from ganglion.engine.evaluation import evaluate_run
-from ganglion.engine.opening import open_run
+from ganglion.engine.opening import Opened, open_run
+from ganglion.engine.registry import Registry
+from ganglion.engine.resolution import settings_of
 from ganglion.engine.settings import Settings, describe, setting
 from ganglion.engine.tables import clean_text, print_json
 
@@ -34,15 +36,15 @@ def forecast(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_
     mine = {key: value for key, value in keys.items() if fold(key) in own}
     settings = own_settings(ForecastSettings, mine, "ganglion forecast")
     registry, run = find_run(tag, plugins, runs)
-    strategy = open_run(registry, run, settings.checkpoint, settings.device).strategy
+    opened = open_run(registry, run, settings.checkpoint, settings.device)
+    strategy = opened.strategy
     if not type(strategy).forecasts():
         raise ConfigError(
             f"run '{run.tag}': strategy {type(strategy).__name__} does not continue series; ForecastGAN and BPTT do"
         )
     others = {key: value for key, value in keys.items() if key not in mine}
-    if not any(fold(key).endswith("length") for key in others):
-        others["length"] = str(strategy.history_steps() + settings.steps)
-    others["forecast-v1.steps"] = str(settings.steps)
+    others |= longer_windows(registry, opened, strategy.history_steps() + settings.steps, others)
+    others[f"{METRIC}.steps"] = str(settings.steps)
     (evaluation,) = evaluate_run(
         registry, run, METRIC, settings.checkpoint, settings.device, settings.seed, others, say
     )
@@ -54,6 +56,21 @@ def forecast(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_
         return
     print_evaluation(evaluation._replace(details=shown))
     print(clean_text(path))
+
+
+def longer_windows(registry: Registry, opened: Opened, steps: int, given: Mapping[str, str]) -> dict[str, str]:
+    """Keys that make the data's windows long enough; the parts, and with them the scale, stay those of the run.
+
+    Empty for a data set whose windows have one length.
+    """
+    model = settings_of(registry.get("dataset", str(opened.job["dataset"])).thing)
+    known, own = set(model.model_fields), {fold(key) for key in given}
+    keys = {}
+    if "length" in known and "length" not in own:
+        keys["length"] = str(steps)
+    if "gap" in known and "gap" not in own and opened.job["settings"].get("gap") is None:
+        keys["gap"] = str(opened.spec.shape[0])
+    return keys
 
 
 def draw_predictions(series: Mapping[str, Any], path: Path, title: str) -> Path:

@@ -88,8 +88,11 @@ def _open(registry: Registry, run: Run, job: Mapping[str, Any], which: str | int
 
 def _recall(strategy: LearningStrategy, state: Any, place: torch.device) -> None:
     """Give a strategy that is only to generate what it made of the data when it learnt."""
+    kept = state["session"]["strategy"] if strategy.lasting else {}
     for name in strategy.lasting:
-        value = state["session"]["strategy"][name]
+        if name not in kept:
+            raise StoreError(f"{type(strategy).__name__}: the stored state has no '{name}', which samples need")
+        value = kept[name]
         setattr(strategy, name, value.to(place) if isinstance(value, Tensor) else value)
 
 

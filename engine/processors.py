@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import torch
@@ -156,7 +156,8 @@ class ProcessorChain:
         Only these parameters get a gradient, so nothing is computed for other networks' weights. `inputs` (tensors,
         Batches, tuples of them, None) share their first dimension: with `accumulate` the loss is that of equal parts,
         averaged. `gate` says from the loss, as a 0-d tensor of truth, whether the update counts; where it does not,
-        weights and the method's memory stay as they were, and the host never waits to know.
+        weights and what method and links remember stay as they were, and the host never waits to know: `updates`, and
+        what else is counted there (the updates of `ema`), count on.
         """
         return update_together((self,), loss_of, *inputs, gate=gate)
 
@@ -171,24 +172,26 @@ class ProcessorChain:
         self.apply()
 
     def apply(self, verdict: Tensor | None = None) -> None:
-        """Update from the gradients that are there; weights and memory are put back where `verdict` is false."""
+        """Update from the gradients that are there; where `verdict` is false all tensors are put back."""
         number = self.updates
         with torch.no_grad():
-            held = [] if verdict is None else [(tensor, tensor.clone()) for tensor in self._changing()]
+            held = None if verdict is None else _Held(self, verdict)
             for before in self._before:
                 before(number)
             self.method.update(number, self.learning_rate)
+            if held is not None:
+                held.put_back_weights()
             for after in self._after:
                 after(number)
-            for tensor, before_it in held:
-                assert verdict is not None
-                tensor.copy_(torch.where(verdict.to(tensor.device), tensor, before_it))
+                if held is not None:
+                    held.put_back_weights()
+            if held is not None:
+                held.put_back_memory()
         self.updates = number + 1
 
-    def _changing(self) -> list[Tensor]:
-        """The parameters, and the tensors that the method remembers."""
-        slots = [slot for slot in self.method.state_dict().values() if isinstance(slot, Mapping)]
-        return [*self.parameters, *(tensor for slot in slots for tensor in slot.values())]
+    def _memory(self) -> dict[str, Tensor]:
+        """All tensors that the method and the links remember, by where they stand."""
+        return dict(_tensors_in([link.state_dict() for link in (self.method, *self.links)]))
 
     def averaged(self) -> dict[str, Tensor] | None:
         """The state of the averaged network, when a link of the chain keeps one."""
@@ -228,6 +231,44 @@ class ProcessorChain:
             if saved is not None:
                 link.load_state_dict(saved)
         self.begin(self.iteration)
+
+
+class _Held:
+    """Weights and memory of a chain as they are before an update that may not count, put back where it does not.
+
+    Weights are put back before a link that acts on them sees them, so that no average takes in what is rejected.
+    """
+
+    def __init__(self, chain: ProcessorChain, verdict: Tensor) -> None:
+        self.chain, self.verdict = chain, verdict
+        self.weights = [parameter.detach().clone() for parameter in chain.parameters]
+        self.memory = {place: tensor.clone() for place, tensor in chain._memory().items()}
+
+    def put_back_weights(self) -> None:
+        for parameter, before in zip(self.chain.parameters, self.weights, strict=True):
+            self._choose(parameter, before)
+
+    def put_back_memory(self) -> None:
+        """Looked up anew: a link may have another tensor in the place of the one that was there."""
+        for place, tensor in self.chain._memory().items():
+            before = self.memory.get(place)
+            if before is not None and before.shape == tensor.shape:
+                self._choose(tensor, before)
+
+    def _choose(self, tensor: Tensor, before: Tensor) -> None:
+        tensor.copy_(torch.where(self.verdict.to(tensor.device), tensor, before.to(tensor.device)))
+
+
+def _tensors_in(tree: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors in nested mappings and lists, each with where it stands."""
+    if isinstance(tree, Tensor):
+        yield place, tree
+    elif isinstance(tree, Mapping):
+        for name, branch in tree.items():
+            yield from _tensors_in(branch, f"{place}/{name}")
+    elif isinstance(tree, (list, tuple)):
+        for number, branch in enumerate(tree):
+            yield from _tensors_in(branch, f"{place}/{number}")
 
 
 def update_together(

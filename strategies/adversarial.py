@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -28,6 +29,7 @@ from ganglion.strategies.charges import Drawn, due, exchange, exposed, terms_of
 from ganglion.strategies.playing import AdversarialSettings, PlayerSettings
 from ganglion.strategies.schedule import Phase, Schedule, Turn, parse_schedule
 
+SHOWN = "shown"
 DEFAULT_LATENT = {"image": 100, "vector": 2, "sequence": 100}
 
 
@@ -121,7 +123,8 @@ class AdversarialStrategy(LearningStrategy):
         """One update of the generator, from fresh noise."""
         batch = self.real_batch() if self.reads_real() else None
         if batch is not None and self._blurs:
-            batch = batch.with_input(batch.input + self._blur(len(batch)))
+            shown = batch.input + self._blur(len(batch))
+            batch = replace(batch, fields={**batch.fields, SHOWN: shown})
         chain = self.context.processors["generator"]
         reuse = self.context.settings.reuse_noise and self._last_noise is not None
         noise = self._last_noise if reuse else self.draw_noise(self._batch_size())
@@ -179,7 +182,7 @@ class AdversarialStrategy(LearningStrategy):
         real_scores = None
         if batch is not None and self._objective.reads_real:
             with torch.no_grad():
-                real_scores = self.scores(batch.input, batch)
+                real_scores = self.scores(shown_rows(batch), batch)
         return self._objective.generator(real_scores, fake_scores)
 
     def seen_fake(self, noise: Tensor, batch: Batch | None, blur: Tensor | None) -> Tensor:
@@ -263,6 +266,14 @@ class AdversarialStrategy(LearningStrategy):
         """How many rows one update of the generator is about."""
         assert self.context.sampler is not None
         return self.context.sampler.batch_size
+
+
+def shown_rows(batch: Batch) -> Tensor:
+    """The real rows as the discriminator is shown them in the generator's update: with instance noise, if there is any.
+
+    Conditions and targets are read from the rows as they are.
+    """
+    return batch.fields.get(SHOWN, batch.input)
 
 
 def score_of(output: Any) -> Tensor:

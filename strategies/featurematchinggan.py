@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganglion.engine.api import Batch, ConfigError, LearningContext, Loss, Settings, hookimpl, setting
-from ganglion.strategies.adversarial import AdversarialStrategy, score_of
+from ganglion.strategies.adversarial import AdversarialStrategy, score_of, shown_rows
 from ganglion.strategies.features import feature_place, with_features
 from ganglion.strategies.playing import AdversarialSettings
 
@@ -60,7 +60,7 @@ class FeatureMatchingGAN(AdversarialStrategy):
         settings = self.context.settings
         made = with_features(self._discriminator, self._place, fake)
         with torch.no_grad():
-            real = with_features(self._discriminator, self._place, batch.input)
+            real = with_features(self._discriminator, self._place, shown_rows(batch))
         distance = (_mean(real.features) - _mean(made.features)).square().sum()
         terms, total = {"featureDistance": distance}, distance * settings.feature_weight
         if settings.adversarial_weight:

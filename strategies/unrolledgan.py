@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ganglion.engine.api import Batch, ConfigError, LearningContext, Loss, Settings, hookimpl, setting
-from ganglion.strategies.adversarial import AdversarialStrategy, batch_coupled, score_of
+from ganglion.strategies.adversarial import AdversarialStrategy, batch_coupled, score_of, shown_rows
 from ganglion.strategies.charges import Drawn
 from ganglion.strategies.playing import AdversarialSettings
 
@@ -90,6 +90,7 @@ class UnrolledGAN(AdversarialStrategy):
     def generator_contest(self, fake: Tensor, batch: Batch | None) -> Loss:
         """The loss at the weights that the discriminator would have, which depend on `fake` too."""
         assert batch is not None and self._objective is not None
+        batch = batch.with_input(shown_rows(batch))
         real_scores, fake_scores = self._scores_at(self._ahead(batch, fake), batch, fake)
         if not self.context.settings.saturating:
             return Loss(self._objective.generator(real_scores, fake_scores))

@@ -69,9 +69,9 @@ def test_an_update_behind_a_closed_gate_leaves_weights_and_memory_as_they_were(m
         return lambda found: seen.append(float(found.total)) or torch.tensor(opened)
 
     chain.update(loss, batch.input, gate=verdict(True))
-    before, memory = weights(network), [value.clone() for value in chain._changing()]
+    before, memory = weights(network), [value.clone() for value in chain._memory().values()]
     chain.update(loss, batch.input, gate=verdict(False))
-    assert same(before, weights(network)) and same(memory, chain._changing())
+    assert same(before, weights(network)) and same(memory, [*chain._memory().values()])
     chain.update(loss, batch.input, gate=verdict(True))
     assert not same(before, weights(network)) and len(seen) == 3
 
@@ -332,9 +332,15 @@ FREE = {"generator.freeRunning": True, "learningRate": 0.01}
 def test_a_player_whose_loss_is_low_waits_for_the_other() -> None:
     strategy, _ = live("CRNNGAN", LOOSE, **FREE)
     judge, maker = strategy.gate("discriminator"), strategy.gate("generator")
+
+    def halves(each: float) -> Loss:
+        """Loss of the discriminator; the penalty in its total does not count."""
+        terms = {"discriminatorReal": torch.tensor(each - 0.1), "discriminatorFake": torch.tensor(each + 0.1)}
+        return Loss(torch.tensor(2 * each + 5.0), terms)
+
     assert bool(maker(Loss(torch.tensor(1.0))))  # at the start both count as even, and 1 is above 70 % of log 2
-    assert bool(judge(Loss(torch.tensor(1.42))))  # the mean of its halves, .71, against .7
-    assert not bool(judge(Loss(torch.tensor(1.38))))  # .69
+    assert bool(judge(halves(0.71)))  # the mean of its halves, against .7
+    assert not bool(judge(halves(0.69)))
     assert not bool(maker(Loss(torch.tensor(0.4))))  # against .7 * .69 = .483
     assert bool(maker(Loss(torch.tensor(0.5))))
     assert live("CRNNGAN", LOOSE, freeze="none", **FREE)[0].gate("generator") is None
@@ -363,13 +369,13 @@ def test_pretraining_hears_real_events_in_windows_that_grow() -> None:
         session("CRNNGAN", LOOSE, pretrainIterations=4)
 
 
-def test_the_decision_is_the_mean_of_the_steps_or_the_last() -> None:
+def test_the_decision_is_the_mean_of_the_probabilities_or_that_of_the_last_step() -> None:
     steps = torch.tensor([[[1.0], [5.0]]])
-    mean, _ = live("CRNNGAN", LOOSE, **FREE)
-    end, _ = live("CRNNGAN", LOOSE, decision="end", **FREE)
-    for strategy, wanted in ((mean, 3.0), (end, 5.0)):
-        strategy._discriminator = lambda rows: steps
-        assert strategy.scores(steps, None).tolist() == [[wanted]]
+    probability = (1 / (1 + math.exp(-1)) + 1 / (1 + math.exp(-5))) / 2
+    for more, wanted in ({}, math.log(probability / (1 - probability))), ({"decision": "end"}, 5.0):
+        strategy, made = live("CRNNGAN", "CRNNGenerator,CRNNDiscriminator", **more)
+        made.networks["discriminator"].network.output.forward = lambda features: steps
+        assert float(strategy.scores(strategy.real_batch().input[:1, :2], None)) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_matched_features_are_all_that_the_generator_minimises() -> None:
@@ -528,7 +534,7 @@ def test_forecasts_are_judged_by_horizon_beside_plain_ones(tmp_path: Path) -> No
     run = Repository(tmp_path).find("t")
     asked = {"length": "17", "forecast-v1.steps": "12", "block": "5", "count": "9"}
     (found,) = evaluate_run(REGISTRY, run, "forecast-v1", "latest", "cpu", 0, asked, lambda sentence: None)
-    assert {"forecast", "persistence", "seasonal", "autoregression", "relative"} <= set(found.values)
+    assert {"forecast", "persistence", "autoregression", "relative"} <= set(found.values)
     table = found.details["error by horizon"]
     assert [row[0] for row in table["rows"]] == ["1-5", "6-10", "11-12"]
     assert found.values["autoregression"] < found.values["persistence"]
@@ -563,3 +569,128 @@ def test_bptt_draws_classes_from_its_distribution() -> None:
     assert drawn.argmax(1).tolist() == [0, 1, 1, 2] and drawn.sum(1).tolist() == [1.0] * 4
     with pytest.raises(ConfigError, match="no one-hot class"):
         session("BPTT", "Recurrent", criterion="NLL")
+
+
+# --- what a second reading found ----------------------------------------------------------------------------------
+
+
+def test_instance_noise_leaves_histories_known_values_and_truth_alone() -> None:
+    strategy, _ = live("ForecastGAN", LOOSE, instanceNoise=5.0, supervisedWeight=1, **AHEAD)
+    given: list[Batch] = []
+    inner = strategy.generator_loss
+    strategy.generator_loss = lambda noise, batch, *rest: given.append(batch) or inner(noise, batch, *rest)
+    values = strategy.train_generator()
+    assert float(given[0].input.abs().max()) < 6 and float(given[0].fields["shown"].abs().max()) > 6
+    assert float(values["forecastError"]) < 6
+    made = strategy.fake(strategy.draw_noise(6), given[0])
+    assert torch.equal(made[:, :5].detach(), given[0].input[:, :5])
+
+
+def test_networks_that_see_what_they_are_to_foretell_are_refused() -> None:
+    for keys in ({"bidirectional": True}, {"head": "window"}):
+        with pytest.raises(ConfigError, match="sees the steps that it is to foretell"):
+            session("BPTT", "Recurrent", **keys)
+    with pytest.raises(ConfigError, match="sees the steps"):
+        session_of("BPTT", "MLP")
+    with pytest.raises(ConfigError, match="criterion=BCE: the network gives values as they are"):
+        session("BPTT", "Recurrent", criterion="BCE")
+    with pytest.raises(ConfigError, match="from the beginning of the history alone"):
+        session("ForecastGAN", LOOSE, history=4)
+
+
+def session_of(strategy: str, networks: str) -> Session:
+    keys = {key: value for key, value in SMALL.items() if key != "hidden"}
+    asked = request(networks, "AR", {**keys, "strategy": strategy})
+    return assemble(REGISTRY, asked, data_context(lambda sentence: None))
+
+
+def test_padding_counts_in_no_error_of_bptt() -> None:
+    strategy, _ = live("BPTT", "Recurrent")
+    windows, mask = torch.zeros(2, 8, 2), torch.ones(2, 8, 2)
+    mask[0, 5:] = 0
+    spoilt = windows.clone()
+    spoilt[0, 6:] = 9.0
+    plain = strategy.errors(windows, mask)
+    torch.testing.assert_close(strategy.errors(spoilt, mask), plain)
+    assert float(strategy.errors(spoilt)[0].detach()) > float(plain[0].detach()) + 10
+
+
+def test_fillers_do_not_tell_real_windows_from_made_ones() -> None:
+    strategy, _ = live("ImputationGAN", LOOSE)
+    batch = strategy.real_batch()
+    observed = torch.ones_like(batch.input)
+    observed[:, 5, 0] = 0
+    filled = batch.input.clone()
+    filled[:, 5, 0] = 0
+    shown: list[Tensor] = []
+    inner = strategy.discriminator_loss
+    strategy.discriminator_loss = lambda rows, *rest: shown.append(rows.input) or inner(rows, *rest)
+    strategy.train_discriminator(Batch(filled, None, {"mask": observed}))
+    assert bool((shown[0][:, 5, 0] != 0).all()) and torch.equal(shown[0][:, 4], filled[:, 4])
+
+
+def test_plain_imputation_knows_nothing_of_a_feature_that_is_missing_altogether(tmp_path: Path) -> None:
+    path = tmp_path / "gaps.csv"
+    rows = [f"{5 + math.sin(step):.4f},{'' if step % 3 else 2.0}" for step in range(120)]
+    path.write_text("\n".join(["a,b", *rows]) + "\n")
+    keys = {
+        "path": str(path), "missing": "mask", "length": 4, "strategy": "ImputationGAN", "iterations": 3, "batchSize": 6,
+        "hidden": 4, "threads": 1, "traces": "lines", "tag": "t",
+    }  # fmt: skip
+    learn(LOOSE, "Series", keys, runs=tmp_path)
+    run = Repository(tmp_path).find("t")
+    (found,) = evaluate_run(REGISTRY, run, "imputation-v1", "latest", "cpu", 0, {}, lambda sentence: None)
+    assert all(math.isfinite(value) for value in found.values.values()) and found.values["linear"] > 0
+    samples = draw_samples(open_run(REGISTRY, run), 4, 0)
+    assert samples.shape == (4, 4, 2) and bool(samples.isfinite().all())
+
+
+def test_a_forecast_is_made_in_the_scale_that_was_learnt(tmp_path: Path) -> None:
+    from ganglion.engine.forecastcommand import longer_windows
+
+    path = tmp_path / "rising.csv"
+    path.write_text("\n".join(["value", *(f"{step + 3 * math.sin(step):.4f}" for step in range(400))]) + "\n")
+    keys = {
+        "path": str(path), "length": 8, "strategy": "ForecastGAN", "iterations": 2, "batchSize": 6, "hidden": 4,
+        "threads": 1, "traces": "lines", "tag": "t", **AHEAD,
+    }  # fmt: skip
+    learn(LOOSE, "Series", keys, runs=tmp_path)
+    opened = open_run(REGISTRY, Repository(tmp_path).find("t"))
+    found = longer_windows(REGISTRY, opened, 45, {})
+    assert found == {"length": "45", "gap": "8"}
+    from ganglion.engine.evaluation import evaluation_context
+
+    plain = evaluation_context(REGISTRY, opened, 0, {}, lambda sentence: None)
+    longer = evaluation_context(REGISTRY, opened, 0, found, lambda sentence: None)
+    first, second = (each.splits().train.rows(torch.tensor([0])).input[0, :8] for each in (plain, longer))
+    assert torch.equal(first, second)
+    assert longer_windows(REGISTRY, opened, 45, {"length": "60"}) == {"gap": "8"}
+
+
+def test_a_season_longer_than_the_history_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    quiet = {"traces": "lines", "threads": 1, "sampleInterval": 0, **SMALL, "channels": 1}
+    learn(LOOSE, "AR", {**quiet, **AHEAD, "strategy": "ForecastGAN", "tag": "t"}, runs=tmp_path)
+    run = Repository(tmp_path).find("t")
+    from ganglion.engine.errors import DataError
+
+    with pytest.raises(DataError, match="season=6 is longer than the history of 5 steps"):
+        evaluate_run(REGISTRY, run, "forecast-v1", "latest", "cpu", 0, {"season": "6"}, lambda sentence: None)
+
+
+def test_keys_without_effect_are_refused() -> None:
+    for strategy, networks, keys, reason in (
+        ("ForecastGAN", LOOSE, {"noiseForm": "window", **AHEAD}, "stands beside every known step"),
+        ("ImputationGAN", LOOSE, {"noise": "uniform"}, "draws holes"),
+        ("ImputationGAN", LOOSE, {"mode": "pure", "adversarialWeight": 2}, "only mode=partial"),
+        ("BPTT", "Recurrent", {"temperature": 0.5}, "without criterion=NLL"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            session(strategy, networks, **keys)
+
+
+def test_a_code_as_wide_as_the_data_is_not_taken_for_data() -> None:
+    keys = {"embedder.activation": "tanh", "supervisor.activation": "tanh", "recovery.activation": "sigmoid"}
+    made = session("TimeGAN", TIMEGAN, "Sines", hiddenDim=5, **keys)
+    assert made.spec.value_range == (0.0, 1.0)
+    future = session("ForecastGAN", "RecurrentGenerator,RecurrentDiscriminator", "Sines", **AHEAD)
+    assert future.spec.value_range == (-1.0, 1.0)  # a tanh that makes the last steps only makes data all the same

@@ -129,7 +129,12 @@ class FreeRunningNetwork(nn.Module):
         start(self, settings, self.output)
 
     def forward(self, rows: Tensor, previous: Tensor | None = None) -> Tensor:
-        """Values (batch, steps, size); `previous`, of that shape, is fed in place of its own outputs where given."""
+        """Values (batch, steps, size); `previous`, of that shape, is fed in place of its own outputs where given.
+
+        Rows (batch, latent) are repeated in every step, or in as many as `previous` has.
+        """
+        if previous is not None and rows.dim() == 2:
+            rows = rows.unsqueeze(1).expand(-1, previous.shape[1], -1)
         rows = self.repeat(rows)
         given = None if previous is None else previous.unbind(1)
         last = rows.new_zeros(rows.shape[0], self.size)

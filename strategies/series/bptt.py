@@ -24,7 +24,9 @@ from ganglion.engine.api import (
     hookimpl,
     setting,
 )
-from ganglion.strategies.series.windows import example_rows, need_sequences
+from ganglion.strategies.series.windows import drawn_examples, example_rows, looks_ahead, need_sequences
+
+UNFIT = ("BCE", "GAU", "GKL")  # criteria that take logits, or two numbers for each value
 
 
 class BpttSettings(Settings):
@@ -39,6 +41,10 @@ class BpttSettings(Settings):
     temperature: float = setting(
         1.0, "divides the logits of the classes that are drawn; 0: the likeliest", ge=0, lt=math.inf
     )
+
+    def without_effect(self) -> Mapping[str, str]:
+        reason = "it has no effect without criterion=NLL, which draws classes"
+        return {} if self.criterion.strip().upper() == "NLL" else {"temperature": reason}
 
 
 class BPTT(LearningStrategy):
@@ -56,6 +62,7 @@ class BPTT(LearningStrategy):
     roles: ClassVar[tuple[str, ...]] = ("network",)
     parts: ClassVar[Mapping[str, str]] = {"criterion": "criterion"}
     lasting: ClassVar[tuple[str, ...]] = ("_examples",)
+    retells: ClassVar[bool] = True
     preset: ClassVar[Mapping[str, Any]] = {"method": "ADAM", "learningRate": 1e-3, "batchSize": 64}
 
     @classmethod
@@ -80,6 +87,14 @@ class BPTT(LearningStrategy):
     def setup(self, context: LearningContext) -> None:
         assert context.sampler is not None
         self._examples = example_rows(context.sampler.dataset)
+        name = type(self._criterion).__name__
+        if name in UNFIT:
+            raise ConfigError(f"criterion={name}: the network gives values as they are; use MSE, ABS, HUB, or NLL")
+        if looks_ahead(self._network, self._examples[:1, :-1].to(self._device)):
+            raise ConfigError(
+                "the network sees the steps that it is to foretell; use one that goes forward from step to step, such "
+                "as Recurrent with bidirectional=false head=step"
+            )
         if self._classes and not bool((self._examples.sum(-1) == 1).all()):
             raise ConfigError(
                 f"criterion={context.settings.criterion}: the features of a step are no one-hot class; use MSE, or "
@@ -93,24 +108,27 @@ class BPTT(LearningStrategy):
 
     def loss(self, batch: Batch) -> Tensor:
         """The criterion's mean over the batch's steps."""
-        return self.errors(batch.input).mean()
+        return self.errors(batch.input, batch.fields.get("mask")).mean()
 
-    def errors(self, windows: Tensor) -> Tensor:
-        """The criterion of every window (batch,), the mean over its steps."""
+    def errors(self, windows: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The criterion of every window (batch,), the mean over its steps; what `mask` calls 0 does not count."""
         foretold = self._network(windows[:, :-1])
         wanted = windows[:, 1:]
         if self._classes:
             wanted = wanted.argmax(-1)
-        errors = self._criterion.loss(foretold.flatten(0, 1), wanted.flatten(0, 1))
-        return errors.view(len(windows), -1).mean(1)
+        known = None if mask is None or self._classes else mask[:, 1:].to(foretold).flatten(0, 1)
+        errors = self._criterion.loss(foretold.flatten(0, 1), wanted.flatten(0, 1), known).view(len(windows), -1)
+        if mask is None:
+            return errors.mean(1)
+        counted = mask[:, 1:].flatten(2).amax(2).to(errors)
+        return (errors * counted).sum(1) / counted.sum(1).clamp(min=1.0)
 
     def validate(self, batch: Batch) -> Mapping[str, Tensor]:
-        return {"loss": self.errors(batch.input)}
+        return {"loss": self.errors(batch.input, batch.fields.get("mask"))}
 
     def noise(self, count: int, stream: RandomStream) -> Tensor:
         """Windows of which the first steps count and, beside each step, a uniform number that draws its class."""
-        chosen = stream.integers(len(self._examples), count)
-        windows = self._examples[chosen.to(self._examples.device)]
+        windows, _ = drawn_examples(self._examples, count, stream)
         drawn = stream.uniform(count, self._steps, 1)
         return torch.cat((windows.to(drawn), drawn), 2)
 

@@ -33,6 +33,14 @@ class CurveSettings(AdversarialSettings):
         False, "the discriminator is shown the delta too, which leads it to check the delta and nothing else"
     )
 
+    def without_effect(self) -> Mapping[str, str]:
+        reasons = dict(super().without_effect())
+        if self.condition == "none":
+            reasons.update(dict.fromkeys(("delta_weight", "delta_step", "show_delta"), "condition=none has no delta"))
+        elif not self.delta_weight:
+            reasons["delta_step"] = "with deltaWeight=0 the error of the delta counts nowhere"
+        return reasons
+
 
 class CurveGAN(ConditionalStrategy):
     """Curves of a day with a score in every step; the generator is told how much its curve is to rise.
@@ -118,13 +126,16 @@ class CurveGAN(ConditionalStrategy):
         if not self._weight or self._alternating:
             return game
         assert batch is not None
-        error = (delta_of(fake) - self.condition(batch).to(fake)).square().mean()
+        error = self.delta_error(fake, batch)
         return Loss(game.total + error * self._weight, {"generatorScore": game.total, "deltaError": error})
 
     def delta_loss(self, noise: Tensor, batch: Batch) -> Tensor:
         """The weighted squared error of the delta alone."""
-        fake = self.fake(noise, batch)
-        return (delta_of(fake) - self.condition(batch).to(fake)).square().mean() * self._weight
+        return self.delta_error(self.fake(noise, batch), batch) * self._weight
+
+    def delta_error(self, fake: Tensor, batch: Batch) -> Tensor:
+        """The squared error of the deltas of fakes against those that `batch` asks for."""
+        return (delta_of(fake) - self.condition(batch).to(fake)).square().mean()
 
     def _width(self) -> int:
         return self.width(self.context.settings, self.context.spec)

@@ -1,4 +1,4 @@
-"""The adversarial loop with labels that are drawn anew for every score."""
+"""The adversarial loop with labels that are drawn anew for every sample."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ class DrawnLabelSettings(AdversarialSettings):
 
 
 class DrawnLabelStrategy(AdversarialStrategy):
-    """Cross-entropy against targets that are drawn for each score; the generator's target is that of the objective."""
+    """Cross-entropy against targets that are drawn for each sample; the generator's target is that of the objective.
+
+    Where the discriminator scores every step, the steps of a sample share its target.
+    """
 
     Settings: ClassVar[type[Settings]] = DrawnLabelSettings
 
@@ -36,6 +39,11 @@ class DrawnLabelStrategy(AdversarialStrategy):
                 f"objective={settings.objective}: {type(self).__name__} draws the targets of its discriminator, which "
                 "only objective=labelled has; choose another strategy, such as NSGAN, for another objective"
             )
+        usual = type(self._objective.settings)()
+        for name, key in (("real_target", "realTarget"), ("fake_target", "fakeTarget")):
+            given = getattr(self._objective.settings, name)
+            if given != getattr(usual, name):
+                raise ConfigError(f"labelled.{key}={given:g}: targets are drawn here; give {key}s, such as 0.9,1.1")
         for key, (low, high) in {"realTargets": settings.real_targets, "fakeTargets": settings.fake_targets}.items():
             if not -10 < low <= high < 10:
                 raise ConfigError(f"{key}={low:g},{high:g}: expected two numbers in order, such as 0.9,1.1")

@@ -23,7 +23,7 @@ from ganglion.engine.api import (
 )
 from ganglion.strategies.adversarial import DEFAULT_LATENT, AdversarialStrategy
 from ganglion.strategies.playing import AdversarialSettings
-from ganglion.strategies.series.windows import example_rows, need_sequences
+from ganglion.strategies.series.windows import drawn_examples, evaluated, example_rows, need_sequences
 
 
 class ForecastSettings(AdversarialSettings):
@@ -37,6 +37,12 @@ class ForecastSettings(AdversarialSettings):
         0.0, "multiplies the squared error of the forecast in the generator's loss", ge=0, lt=math.inf
     )
 
+    def without_effect(self) -> Mapping[str, str]:
+        reasons = {**super().without_effect(), "noise_form": "this strategy's noise stands beside every known step"}
+        if not self.adversarial_weight:
+            reasons["penalty"] = "with adversarialWeight=0 the discriminator does not learn"
+        return reasons
+
 
 class ForecastGAN(AdversarialStrategy):
     """The generator continues a history; the discriminator judges history and future together.
@@ -48,11 +54,14 @@ class ForecastGAN(AdversarialStrategy):
     `adversarialWeight=0` it is all there is: the same network trained as a plain forecaster. `ganglion forecast TAG`
     goes on from its own forecasts.
 
+    Samples to look at are known histories of training windows with a future behind them.
+
     Deviations: Adam 1e-3, betas 0.5 and 0.999, batch 64, 4 numbers of noise a step.
     """
 
     Settings = ForecastSettings
     lasting = ("_examples",)
+    retells = True
     preset = {
         "objective": "nonsaturating",
         "method": "ADAM",
@@ -89,10 +98,24 @@ class ForecastGAN(AdversarialStrategy):
         super().setup(context)
         assert context.sampler is not None
         self._examples = example_rows(context.sampler.dataset)
+        if not self._sees_the_end():
+            raise ConfigError(
+                "the generator makes the first future step from the beginning of the history alone: it goes step by "
+                "step; use generator.head=window, or another history"
+            )
         self._supervised: float = context.settings.supervised_weight
         self._played: float = context.settings.adversarial_weight
         if not self._supervised and not self._played:
             raise ConfigError("adversarialWeight=0 supervisedWeight=0 leave the generator nothing to minimise")
+
+    def _sees_the_end(self) -> bool:
+        """Whether the first future step changes with the last known one."""
+        ports = self.shapes(self.context.settings, self.context.spec)
+        given = torch.zeros(1, *ports["generator"].input.shape, device=self._generator_device)
+        changed = given.clone()
+        changed[:, -1] = 1.0
+        first, second = evaluated(self._generator, given), evaluated(self._generator, changed)
+        return not torch.equal(first[:, 0], second[:, 0])
 
     def reads_real(self) -> bool:
         return True
@@ -110,11 +133,12 @@ class ForecastGAN(AdversarialStrategy):
     def train_discriminator(self, batch: Batch) -> Mapping[str, Tensor]:
         return super().train_discriminator(batch) if self._played else {}
 
-    def generator_contest(self, fake: Tensor, batch: Batch | None) -> Loss:
+    def generator_loss(self, noise: Tensor, batch: Batch | None, blur: Tensor | None = None) -> Loss:
         assert batch is not None
+        fake = self.fake(noise, batch)
         total, terms = fake.new_zeros(()), dict[str, Tensor]()
         if self._played:
-            terms["generatorScore"] = self.played(self.scores(fake, batch), batch)
+            terms["generatorScore"] = self.played(self.scores(fake if blur is None else fake + blur, batch), batch)
             total = total + terms["generatorScore"] * self._played
         if self._supervised:
             future = batch.input[:, self._known :].to(fake)
@@ -129,10 +153,9 @@ class ForecastGAN(AdversarialStrategy):
         return {"loss": error}
 
     def noise(self, count: int, stream: RandomStream) -> Tensor:
-        chosen = stream.integers(len(self._examples), count)
-        histories = self._examples[chosen.to(self._examples.device), : self._known]
+        windows, _ = drawn_examples(self._examples, count, stream)
         drawn = self._draw(count, stream)
-        return torch.cat((histories.to(drawn), drawn), 2)
+        return torch.cat((windows[:, : self._known].to(drawn), drawn), 2)
 
     def generate(self, noise: Tensor) -> Tensor:
         features = self.context.spec.shape[1]

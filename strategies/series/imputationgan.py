@@ -21,7 +21,7 @@ from ganglion.engine.api import (
     setting,
 )
 from ganglion.strategies.series.drawnlabels import DrawnLabelSettings, DrawnLabelStrategy, Interval
-from ganglion.strategies.series.windows import example_rows, need_sequences
+from ganglion.strategies.series.windows import drawn_examples, example_batch, need_sequences
 
 OBSERVED = "mask"  # the field of the data that is 1 where a value was observed
 
@@ -37,13 +37,23 @@ class ImputationSettings(DrawnLabelSettings):
     values: int | None = setting(
         None, "the first so many features are filled in, the others are known covariates; none: all are filled in", ge=1
     )
-    missing: float = setting(0.2, "share of a window's steps that is taken away", gt=0, lt=1)
+    hole_share: float = setting(0.2, "share of a window's steps that is taken away", gt=0, lt=1)
     scattered: float = setting(
         0.25, "how likely single steps are taken away, with replacement, instead of one block", ge=0, le=1
     )
     placeholder: float = setting(-0.1, "what stands where a value is missing", ge=-1e6, le=1e6)
     real_targets: Interval = setting((0.8, 1.0), "from where to where the targets of real samples are drawn")
     fake_targets: Interval = setting((0.0, 0.2), "from where to where the targets of fake samples are drawn")
+
+    def without_effect(self) -> Mapping[str, str]:
+        reasons = dict(super().without_effect())
+        reasons |= dict.fromkeys(("noise_form", "noise", "generator_dim"), "this strategy draws holes, not noise")
+        if self.mode != "partial":
+            reasons["adversarial_weight"] = "only mode=partial weighs error and game"
+        if self.mode == "regression":
+            idle = ("real_targets", "fake_targets", "penalty")
+            reasons |= dict.fromkeys(idle, "in mode=regression the discriminator does not learn")
+        return reasons
 
 
 class ImputationGAN(DrawnLabelStrategy):
@@ -54,13 +64,17 @@ class ImputationGAN(DrawnLabelStrategy):
     mean absolute error of what is missing plus 0.05 times the game (`mode=partial`), Adam 1e-3, batch 64, targets of
     the discriminator uniform in 0.8..1 and 0..0.2. Made for `Imputer,ImputationDiscriminator`.
 
-    Deviations: the error counts what was taken away only, not the whole window; observed values stay as they are in
-    what the discriminator sees; labels are drawn in every mode; the generator is told by a mask what is missing.
-    Where the data have a field `mask`, what was never observed is given as missing and counts in no error.
+    Where the data have a field `mask`, what was never observed is given as missing, counts in no error, and is filled
+    in where the discriminator is shown real rows. Samples to look at are training windows with what was filled in.
+
+    Deviations: the error counts what was taken away only, not the whole window, as the mean of the windows' means;
+    observed values stay as they are in what the discriminator sees; its real rows are those that the fakes were made
+    of, not others; labels are drawn in every mode; the generator is told by a mask what is missing.
     """
 
     Settings = ImputationSettings
-    lasting = ("_examples",)
+    lasting = ("_examples", "_unseen")
+    retells = True
     preset = {
         "objective": "labelled",
         "labelled.generatorTarget": 1.0,
@@ -86,7 +100,9 @@ class ImputationGAN(DrawnLabelStrategy):
     def setup(self, context: LearningContext) -> None:
         super().setup(context)
         assert context.sampler is not None
-        self._examples = example_rows(context.sampler.dataset)
+        batch = example_batch(context.sampler.dataset)
+        self._examples = batch.input
+        self._unseen = self.missing_of(torch.zeros(len(batch), self._steps, 1), batch)
         mode: str = context.settings.mode
         self._error_weight = 0.0 if mode == "pure" else 1.0
         self._game_weight = {"regression": 0.0, "partial": context.settings.adversarial_weight, "pure": 1.0}[mode]
@@ -102,7 +118,7 @@ class ImputationGAN(DrawnLabelStrategy):
     def holes(self, count: int, stream: RandomStream) -> Tensor:
         """Missing steps (count, steps, 1) drawn from `stream`."""
         steps, settings = self._steps, self.context.settings
-        width = max(1, round(settings.missing * steps))
+        width = max(1, round(settings.hole_share * steps))
         start = stream.integers(steps - width + 1, count).unsqueeze(1)
         place = torch.arange(steps, device=stream.device)
         block = ((place >= start) & (place < start + width)).float()
@@ -117,11 +133,19 @@ class ImputationGAN(DrawnLabelStrategy):
 
     def missing_of(self, holes: Tensor, batch: Batch) -> Tensor:
         """1 where a value (batch, steps, values) is to be filled in: taken away, or never observed."""
+        missing, observed = self._known_of(holes, batch)
+        return missing if observed is None else torch.maximum(missing, 1.0 - observed)
+
+    def judged_values(self, batch: Batch, holes: Tensor) -> Tensor:
+        """1 where a value (batch, steps, values) was taken away and is known, so that an error can be told."""
+        missing, observed = self._known_of(holes, batch)
+        return missing if observed is None else missing * observed
+
+    def _known_of(self, holes: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """What was taken away and, where the data say so, what was observed, (batch, steps, values) each."""
         missing = holes.to(batch.input).expand(-1, -1, self._values)
         observed = batch.fields.get(OBSERVED)
-        if observed is None:
-            return missing
-        return torch.maximum(missing, 1.0 - observed[..., : self._values].to(missing))
+        return missing, None if observed is None else observed[..., : self._values].to(missing)
 
     def completed(self, windows: Tensor, missing: Tensor) -> Tensor:
         """Windows (batch, steps, features) whose missing values are those of the generator."""
@@ -132,7 +156,13 @@ class ImputationGAN(DrawnLabelStrategy):
         return torch.cat((known * (1.0 - missing) + made * missing, beside), 2)
 
     def train_discriminator(self, batch: Batch) -> Mapping[str, Tensor]:
-        return super().train_discriminator(batch) if self._game_weight else {}
+        if not self._game_weight:
+            return {}
+        if OBSERVED in batch.fields:  # fillers would tell real rows from made ones
+            with torch.no_grad():
+                nothing = torch.zeros(len(batch), self._steps, 1)
+                batch = batch.with_input(self.completed(batch.input, self.missing_of(nothing, batch)))
+        return super().train_discriminator(batch)
 
     def generator_loss(self, noise: Tensor, batch: Batch | None, blur: Tensor | None = None) -> Loss:
         assert batch is not None
@@ -150,25 +180,17 @@ class ImputationGAN(DrawnLabelStrategy):
         errors = (made - batch.input.to(made))[..., : self._values].abs() * counted
         return errors.flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1.0)
 
-    def judged_values(self, batch: Batch, holes: Tensor) -> Tensor:
-        """1 where a value (batch, steps, values) was taken away and is known, so that an error can be told."""
-        counted = holes.to(batch.input).expand(-1, -1, self._values)
-        observed = batch.fields.get(OBSERVED)
-        return counted if observed is None else counted * observed[..., : self._values].to(counted)
-
     def validate(self, batch: Batch) -> Mapping[str, Tensor]:
         holes = self.holes(len(batch), self.random("validation", "generator"))
         return {"loss": self.error(self.fake(holes, batch), batch, holes)}
 
     def noise(self, count: int, stream: RandomStream) -> Tensor:
-        chosen = stream.integers(len(self._examples), count)
-        windows = self._examples[chosen.to(self._examples.device)]
-        holes = self.holes(count, stream)
-        return torch.cat((windows.to(holes), holes), 2)
+        windows, chosen = drawn_examples(self._examples, count, stream)
+        unseen = self._unseen[chosen.to(self._unseen.device)].to(windows)
+        return torch.cat((windows, torch.maximum(self.holes(count, stream).to(windows), unseen)), 2)
 
     def generate(self, noise: Tensor) -> Tensor:
-        windows, holes = noise[..., :-1], noise[..., -1:]
-        return self.completed(windows, holes.expand(-1, -1, self._values))
+        return self.completed(noise[..., : -self._values], noise[..., -self._values :])
 
 
 def value_count(settings: ImputationSettings, features: int) -> int:

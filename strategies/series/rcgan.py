@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from ganglion.engine.api import DataSpec, RoleShape, hookimpl
-from ganglion.strategies.series.windows import need_sequences
+from ganglion.engine.api import hookimpl
+from ganglion.strategies.series.windows import SequenceStrategy
 from ganglion.strategies.telling import ToldStrategy
 
 
-class RCGAN(ToldStrategy):
+class RCGAN(SequenceStrategy, ToldStrategy):
     """RGAN with classes: the label, one-hot, stands in every step beside the noise and beside the data.
 
     Esteban, Hyland and Raetsch 2017, https://arxiv.org/abs/1706.02633, section 2.1: losses and optimisers of RGAN;
@@ -31,11 +30,6 @@ class RCGAN(ToldStrategy):
         "generatorDim": 10,
         "batchSize": 28,
     }
-
-    @classmethod
-    def shapes(cls, settings: Any, spec: DataSpec) -> Mapping[str, RoleShape]:
-        need_sequences(spec, "RCGAN")
-        return super().shapes(settings, spec)
 
 
 @hookimpl

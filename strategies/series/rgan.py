@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from ganglion.engine.api import DataSpec, RoleShape, hookimpl
+from ganglion.engine.api import hookimpl
 from ganglion.strategies.adversarial import AdversarialStrategy
-from ganglion.strategies.series.windows import need_sequences
+from ganglion.strategies.series.windows import SequenceStrategy
 
 
-class RGAN(AdversarialStrategy):
+class RGAN(SequenceStrategy, AdversarialStrategy):
     """Recurrent players: noise goes in at every step, every step gets a score, and a loss is the mean over the steps.
 
     Esteban, Hyland and Raetsch 2017, https://arxiv.org/abs/1706.02633, equations 1 and 2: cross-entropies, the
@@ -34,11 +33,6 @@ class RGAN(AdversarialStrategy):
         "generatorDim": 5,
         "batchSize": 28,
     }
-
-    @classmethod
-    def shapes(cls, settings: Any, spec: DataSpec) -> Mapping[str, RoleShape]:
-        need_sequences(spec, "RGAN")
-        return super().shapes(settings, spec)
 
 
 @hookimpl

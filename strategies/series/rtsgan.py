@@ -24,7 +24,7 @@ from ganglion.engine.api import (
 )
 from ganglion.strategies.adversarial import AdversarialStrategy
 from ganglion.strategies.playing import AdversarialSettings
-from ganglion.strategies.series.windows import need_sequences
+from ganglion.strategies.series.windows import evaluated, need_sequences, postponed
 
 
 class RtsganSettings(AdversarialSettings):
@@ -32,12 +32,20 @@ class RtsganSettings(AdversarialSettings):
 
     code_dim: int = setting(96, "numbers of a window's code", unit="numbers", ge=1)
     pretrain_iterations: int = setting(
-        10000, "iterations in which the autoencoder learns; the game takes all that follow", unit="iterations", ge=0
+        10000,
+        "iterations in which the autoencoder learns; the game takes all that follow: initIterations and schedule count "
+        "from there, falling learning rates and instanceNoise from the very start",
+        unit="iterations",
+        ge=0,
     )
     pretrain_batch: int | None = setting(
         128, "windows in one update of the autoencoder; none: batchSize", unit="windows", ge=1
     )
     finetune: bool = setting(False, "the autoencoder learns on beside the game")
+
+    def without_effect(self) -> Mapping[str, str]:
+        reason = "a window's code is one vector, made of one vector of noise and scored as a whole"
+        return {**super().without_effect(), **dict.fromkeys(("noise_form", "score_form"), reason)}
 
 
 class RTSGAN(AdversarialStrategy):
@@ -49,8 +57,9 @@ class RTSGAN(AdversarialStrategy):
     discriminator, encoder and decoder: `MLP,MLP,Recurrent,Recurrent`, or `learn --job rtsgan`.
 
     Deviations: a code is what the encoder network gives, not a pooled summary with all layers' states; the decoder is
-    given the code in every step and not the last value, so that there is nothing to force in learning;
-    10,000 iterations for the autoencoder, where the source counts 1,000 epochs; missing values are not modelled.
+    given the code in every step and not the last value, so that there is nothing to force in learning; the generator
+    is a perceptron, in the source a residual one; 10,000 iterations for the autoencoder, where the source counts 1,000
+    epochs; missing values are not modelled.
     """
 
     Settings = RtsganSettings
@@ -97,6 +106,7 @@ class RTSGAN(AdversarialStrategy):
         super().setup(context)
         self._pair = [context.processors[role] for role in ("encoder", "decoder")]
         equal_parts(self._pair)
+        self._schedule = postponed(self._schedule, context.settings.pretrain_iterations)
 
     def process_iteration(self, i: int) -> LearnProgress:
         settings = self.context.settings
@@ -123,10 +133,12 @@ class RTSGAN(AdversarialStrategy):
         return windows
 
     def real_batch(self) -> Batch:
-        """Codes of the next real windows."""
-        batch = super().real_batch()
+        """Codes of the next real windows, as the encoder gives them when it does not learn; see `finetune`."""
+        windows = super().real_batch().input
+        if not self.context.settings.finetune:
+            return Batch(evaluated(self._encoder, windows).to(self._discriminator_device))
         with torch.no_grad():
-            codes: Tensor = self._encoder(batch.input)
+            codes: Tensor = self._encoder(windows)
         return Batch(codes.to(self._discriminator_device))
 
     def noise(self, count: int, stream: RandomStream) -> Tensor:

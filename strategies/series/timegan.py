@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss, softplus
+from torch.nn.functional import mse_loss
 
 from ganglion.engine.api import (
     Batch,
+    ConfigError,
     DataSpec,
     LearningContext,
     LearningStrategy,
@@ -25,10 +26,12 @@ from ganglion.engine.api import (
     setting,
     update_together,
 )
+from ganglion.strategies.objectives import NonSaturating
 from ganglion.strategies.series.windows import need_sequences
 
 ROOT = 1e-12  # added under a square root, whose gradient is not a number at 0 otherwise
 VARIANCE = 1e-6  # added to a variance, as published
+GAME = NonSaturating()
 
 
 class TimeganSettings(Settings):
@@ -36,7 +39,11 @@ class TimeganSettings(Settings):
 
     hidden_dim: int = setting(24, "numbers of a step's code; the paper has 4 per feature", unit="numbers", ge=1)
     generator_dim: int | None = setting(
-        None, "numbers of noise in each step; none: as many as the data have features", unit="numbers", ge=1
+        None,
+        "numbers of noise in each step; none: as many as the data have features",
+        unit="numbers",
+        also=("latentDim", "latentDims"),
+        ge=1,
     )
     noise: Literal["unit", "normal"] = setting("unit", "uniform in [0, 1), as the code has it, or normal")
     autoencoder_iterations: int | None = setting(
@@ -67,12 +74,14 @@ class TimeGAN(LearningStrategy):
     1e-3, batch 128, uniform noise. Roles: embedder, recovery, generator, supervisor, discriminator; `learn --job
     timegan` has their networks.
 
-    Deviations: torch's GRU, whose reset gate acts behind the product; the loss of the gate is that of the batch that
-    the update would use, and decides on the device; the moment loss is in the code but not in the paper.
+    Deviations: torch's GRU, whose reset gate acts behind the product, and torch's start of dense layers instead of
+    Glorot's; one Adam per role keeps its moments through the phases, where the source has five optimisers; the moment
+    loss is in the code but not in the paper.
     """
 
     Settings = TimeganSettings
     roles: ClassVar[tuple[str, ...]] = ("embedder", "recovery", "generator", "supervisor", "discriminator")
+    data_role: ClassVar[str | None] = "embedder"
     preset: ClassVar[Mapping[str, Any]] = {
         "method": "ADAM",
         "learningRate": 1e-3,
@@ -83,7 +92,7 @@ class TimeGAN(LearningStrategy):
     @classmethod
     def shapes(cls, settings: Any, spec: DataSpec) -> Mapping[str, RoleShape]:
         steps, features = need_sequences(spec, "TimeGAN")
-        data, code = Port(spec.kind, spec.shape), Port("sequence", (steps, settings.hidden_dim))
+        data, code = Port(spec.kind, spec.shape), Port("noise", (steps, settings.hidden_dim))
         noise = Port("noise", (steps, settings.generator_dim or features))
         return {
             "embedder": RoleShape(data, code),
@@ -96,11 +105,6 @@ class TimeGAN(LearningStrategy):
     def bind(self, context: LearningContext) -> None:
         super().bind(context)
         self._latent = self.shapes(context.settings, context.spec)["generator"].input.shape
-        networks = context.networks
-        self._embedder, self._recovery = networks["embedder"], networks["recovery"]
-        self._generator, self._supervisor = networks["generator"], networks["supervisor"]
-        self._discriminator = networks["discriminator"]
-        self._device = context.devices["generator"]
 
     def setup(self, context: LearningContext) -> None:
         settings, chains = context.settings, context.processors
@@ -110,8 +114,10 @@ class TimeGAN(LearningStrategy):
         for pair in (self._autoencoder, self._players):
             equal_parts(pair)
         third = context.span.end // 3
-        if not third and None in (settings.autoencoder_iterations, settings.supervisor_iterations):
-            context.notify("a run without end has no thirds; give autoencoderIterations and supervisorIterations")
+        if not context.span.end and None in (settings.autoencoder_iterations, settings.supervisor_iterations):
+            raise ConfigError(
+                "iterations: a run without end has no thirds; give autoencoderIterations and supervisorIterations"
+            )
         self._first: int = third if settings.autoencoder_iterations is None else settings.autoencoder_iterations
         second: int = third if settings.supervisor_iterations is None else settings.supervisor_iterations
         self._second = self._first + second
@@ -142,46 +148,52 @@ class TimeGAN(LearningStrategy):
 
     def reconstruction_loss(self, windows: Tensor) -> Tensor:
         """10 * sqrt(MSE) of windows (batch, steps, features) that went through embedder and recovery."""
-        return root_of(mse_loss(self._recovery(self._embedder(windows)), windows)) * 10.0
+        made = self._through(windows, "embedder", "recovery")
+        return root_of(mse_loss(made, windows.to(made.device))) * 10.0
 
     def supervised_loss(self, windows: Tensor) -> Tensor:
         """The squared error of the code that the supervisor foretells, against the code one step later."""
         with torch.no_grad():
-            codes = self._embedder(windows)
-        return next_step_error(codes, self._supervisor(codes))
+            codes = self._through(windows, "embedder")
+        return next_step_error(codes, self._through(codes, "supervisor"))
 
     def embedder_loss(self, windows: Tensor) -> Loss:
         """The reconstruction, and a tenth of the supervised loss, through the codes too."""
-        codes = self._embedder(windows)
-        supervised = next_step_error(codes, self._supervisor(codes))
-        reconstruction = root_of(mse_loss(self._recovery(codes), windows)) * 10.0
-        return Loss(reconstruction + supervised * 0.1)
+        codes = self._through(windows, "embedder")
+        supervised = next_step_error(codes, self._through(codes, "supervisor"))
+        made = self._through(codes, "recovery")
+        reconstruction = root_of(mse_loss(made, windows.to(made.device))) * 10.0
+        return Loss(reconstruction + supervised.to(made.device) * 0.1)
 
     def generator_loss(self, windows: Tensor, noise: Tensor) -> Loss:
         """The game, the supervised loss on real codes, and the moments of the windows made."""
         settings = self.context.settings
-        direct = self._generator(noise)
-        supervised = self._supervisor(direct)
-        game = softplus(-self._discriminator(supervised)).mean()
-        beside = softplus(-self._discriminator(direct)).mean()
-        with torch.no_grad():
-            codes = self._embedder(windows)
-        foretold = root_of(next_step_error(codes, self._supervisor(codes)))
-        moments = moment_distance(self._recovery(supervised), windows)
-        total = game + settings.gamma * beside + settings.supervised_weight * foretold
-        total = total + settings.moment_weight * moments
+        direct = self._through(noise, "generator")
+        supervised = self._through(direct, "supervisor")
+        game, beside = (GAME.generator(None, self._through(codes, "discriminator")) for codes in (supervised, direct))
+        foretold = root_of(self.supervised_loss(windows))
+        moments = moment_distance(self._through(supervised, "recovery"), windows)
+        total = game + settings.gamma * beside + settings.supervised_weight * foretold.to(game.device)
+        total = total + settings.moment_weight * moments.to(game.device)
         return Loss(total, {"generatorScore": game, "supervised": foretold, "moments": moments})
 
     def discriminator_loss(self, real: Tensor, supervised: Tensor, direct: Tensor) -> Tensor:
         """Cross-entropy of real codes, of codes that passed the supervisor, and of those that did not."""
         gamma: float = self.context.settings.gamma
-        lost = softplus(-self._discriminator(real)).mean() + softplus(self._discriminator(supervised)).mean()
-        return lost + softplus(self._discriminator(direct)).mean() * gamma
+        scores = [self._through(codes, "discriminator") for codes in (real, supervised, direct)]
+        real_half, fake_half = GAME.discriminator(scores[0], scores[1])
+        return real_half + fake_half + GAME.discriminator(scores[0], scores[2])[1] * gamma
 
     @torch.no_grad()
     def _judged_codes(self, windows: Tensor, noise: Tensor) -> Sequence[Tensor]:
-        direct = self._generator(noise)
-        return self._embedder(windows), self._supervisor(direct), direct
+        direct = self._through(noise, "generator")
+        return self._through(windows, "embedder"), self._through(direct, "supervisor"), direct
+
+    def _through(self, rows: Tensor, *roles: str) -> Tensor:
+        """What the networks of these roles make of `rows`, one after the other, each on its own device."""
+        for role in roles:
+            rows = self.context.networks[role](rows.to(self.context.devices[role]))
+        return rows
 
     def _next(self) -> Batch:
         assert self.context.sampler is not None
@@ -196,13 +208,12 @@ class TimeGAN(LearningStrategy):
         return stream.uniform(count, *self._latent)
 
     def generate(self, noise: Tensor) -> Tensor:
-        windows: Tensor = self._recovery(self._supervisor(self._generator(noise.to(self._device))))
-        return windows
+        return self._through(noise, "generator", "supervisor", "recovery")
 
 
 def next_step_error(codes: Tensor, foretold: Tensor) -> Tensor:
     """The squared error of what was foretold in each step but the last, against the code of the step behind it."""
-    return mse_loss(foretold[:, :-1], codes[:, 1:])
+    return mse_loss(foretold[:, :-1], codes[:, 1:].to(foretold.device))
 
 
 def moment_distance(made: Tensor, windows: Tensor) -> Tensor:
@@ -210,7 +221,7 @@ def moment_distance(made: Tensor, windows: Tensor) -> Tensor:
 
     The deviation is the root of the biased variance + 1e-6, as in the authors' code.
     """
-    rows, real = Batch(made).gather().input, Batch(windows).gather().input
+    rows, real = Batch(made).gather().input, Batch(windows.to(made.device)).gather().input
     deviations = [(part.var(0, correction=0) + VARIANCE).sqrt() for part in (rows, real)]
     means = [part.mean(0) for part in (rows, real)]
     return (deviations[0] - deviations[1]).abs().mean() + (means[0] - means[1]).abs().mean()

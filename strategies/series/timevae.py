@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ganglion.engine.api import DataSpec, RoleShape, Settings, hookimpl, setting
-from ganglion.strategies.series.windows import need_sequences
+from ganglion.engine.api import Settings, hookimpl, setting
+from ganglion.strategies.series.windows import SequenceStrategy
 from ganglion.strategies.variational import VaeSettings, VariationalStrategy
 
 
@@ -18,7 +18,7 @@ class TimeVaeSettings(VaeSettings):
     )
 
 
-class TimeVAE(VariationalStrategy):
+class TimeVAE(SequenceStrategy, VariationalStrategy):
     """Windows coded as one small vector and decoded at once: minutes to learn, and a strong baseline.
 
     Desai et al. 2021, https://arxiv.org/abs/2111.08095: codes of 8 numbers, reconstruction weighted 3 times the
@@ -37,11 +37,6 @@ class TimeVAE(VariationalStrategy):
         "learningRate": 1e-3,
         "batchSize": 16,
     }
-
-    @classmethod
-    def shapes(cls, settings: Any, spec: DataSpec) -> Mapping[str, RoleShape]:
-        need_sequences(spec, "TimeVAE")
-        return super().shapes(settings, spec)
 
 
 @hookimpl

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Mapping
+from typing import Any
 
-from ganglion.engine.api import ConfigError, Dataset, DataSpec
+import torch
+from torch import Tensor, nn
+
+from ganglion.engine.api import Batch, ConfigError, Dataset, DataSpec, LearningStrategy, RandomStream, RoleShape
+from ganglion.strategies.schedule import Phase, Schedule
 
 EXAMPLES = 256
 
@@ -20,7 +24,54 @@ def need_sequences(spec: DataSpec, strategy: str) -> tuple[int, int]:
     return steps, features
 
 
+def drawn_examples(examples: Tensor, count: int, stream: RandomStream) -> tuple[Tensor, Tensor]:
+    """`count` of the windows that were kept, on the stream's device, and which ones they are (count,)."""
+    chosen = stream.integers(len(examples), count)
+    return examples[chosen.to(examples.device)].to(chosen.device), chosen
+
+
+def looks_ahead(network: nn.Module, rows: Tensor) -> bool:
+    """Whether what a network gives for earlier steps of `rows` (1, steps, features) changes with the last one."""
+    changed = rows.clone()
+    changed[:, -1] += 1.0
+    first, second = evaluated(network, rows), evaluated(network, changed)
+    return not torch.equal(first[:, :-1], second[:, :-1])
+
+
+def evaluated(network: nn.Module, rows: Tensor) -> Tensor:
+    """What a network gives in evaluation mode; its modes are left as they were."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.no_grad():
+            output: Tensor = network(rows)
+            return output
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 def example_rows(dataset: Dataset, count: int = EXAMPLES) -> Tensor:
-    """Evenly spaced windows (at most `count`, steps, features) of a data set, as they are stored."""
+    """Evenly spaced windows (at most `count`, steps, features) of a data set."""
+    return example_batch(dataset, count).input
+
+
+def example_batch(dataset: Dataset, count: int = EXAMPLES) -> Batch:
+    """Evenly spaced windows (at most `count`) of a data set, with all of their fields; copies."""
     spaced = torch.linspace(0, len(dataset) - 1, min(count, len(dataset)), dtype=torch.float64).round().to(torch.int64)
-    return dataset.rows(spaced).input.clone()
+    return dataset.rows(spaced).map(torch.clone)
+
+
+class SequenceStrategy(LearningStrategy):
+    """Stands before another base of a strategy that is for time series alone."""
+
+    @classmethod
+    def shapes(cls, settings: Any, spec: DataSpec) -> Mapping[str, RoleShape]:
+        need_sequences(spec, cls.__name__)
+        return super().shapes(settings, spec)
+
+
+def postponed(schedule: Schedule, iterations: int) -> Schedule:
+    """A schedule that begins so many iterations later."""
+    phases = (Phase(turns, None if until is None else until + iterations) for turns, until in schedule.phases)
+    return Schedule(tuple(phases))

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ganglion.engine.api import (
     DataError,
-    Dataset,
     Evaluation,
     EvaluationContext,
     LearningStrategy,
@@ -22,6 +21,7 @@ from ganglion.engine.api import (
     stream_seed,
 )
 from ganglion.strategies.metrics.judge import drawn_rows
+from ganglion.strategies.series.windows import example_rows
 
 METRIC = "forecast-v1"
 FITTED = 4096  # training windows that the linear autoregression is fitted on
@@ -48,7 +48,7 @@ class Forecast(Metric):
     Unseen windows begin with the known history; what the strategy forecasts is appended to it and the last of it is
     the next history, so forecasts of 200 steps in blocks of 10 are made from 42, 32, 22... known steps. `relative` is
     the error over the amplitude, half of a series' range. Beside it: persistence (the last value), the seasonal naive
-    forecast (the value one season ago), and a linear autoregression of each feature on its history, fitted by least
+    forecast (the value one season ago, where a season of at most the history is found or given), and a linear autoregression of each feature on its history, fitted by least
     squares on training windows.
     """
 
@@ -74,15 +74,19 @@ class Forecast(Metric):
         rows = drawn_rows(min(self.settings.count, len(unseen)), len(unseen), stream_seed(context.seed, METRIC))
         windows = unseen.rows(rows).input.float()
         history, truth = windows[:, :known], windows[:, known : known + steps]
-        season = self.settings.season or season_of(_some(train), known)
-        weights = autoregression(_some(train), min(known, train.spec.shape[0] - 1))
+        fitted = example_rows(train, FITTED).float()
+        season = self.settings.season or season_of(fitted, known)
+        if season > known:
+            raise DataError(f"metric {METRIC}: season={season} is longer than the history of {known} steps; give less")
+        weights = autoregression(fitted, min(known, train.spec.shape[0] - 1))
         stream = RandomStream(context.seed, METRIC, context.device)
         made = {
             "forecast": rolled(context.strategy, history, steps, stream, context.device),
             "persistence": history[:, -1:].expand(-1, steps, -1),
-            "seasonal": history[:, known - season :].repeat(1, -(-steps // season), 1)[:, :steps],
             "autoregression": continued(weights, history, steps),
         }
+        if season > 1:
+            made["seasonal"] = history[:, known - season :].repeat(1, -(-steps // season), 1)[:, :steps]
         return self._judged(context, history, truth, made, season)
 
     def _judged(
@@ -97,9 +101,11 @@ class Forecast(Metric):
         amplitude = ((whole.amax(1) - whole.amin(1)) / 2).mean()
         values = {name: float(error.mean()) for name, error in errors.items()}
         values["relative"] = values["forecast"] / max(float(amplitude), 1e-12)
+        if season > 1:
+            values["season"] = float(season)
         return Evaluation(
             METRIC,
-            {**values, "season": float(season)},
+            values,
             {
                 "error by horizon": self._table(errors),
                 "series": {
@@ -137,9 +143,9 @@ def rolled(
 
 def autoregression(windows: Tensor, order: int) -> Tensor:
     """Weights (features, order + 1) that foretell the next value from `order` values and a constant, least squares."""
-    rows = windows.double().unfold(1, order + 1, 1).flatten(0, 1)  # (positions, features, order + 1)
     found = []
-    for values in rows.unbind(1):
+    for series in windows.unbind(2):
+        values = series.double().unfold(1, order + 1, 1).flatten(0, 1)  # (positions, order + 1)
         given = torch.cat((values[:, :-1], torch.ones(len(values), 1, dtype=values.dtype)), 1)
         normal = given.mT @ given
         ridge = RIDGE * normal.diagonal().mean() * torch.eye(order + 1, dtype=values.dtype)
@@ -167,11 +173,6 @@ def season_of(windows: Tensor, longest: int) -> int:
     ]
     peaks = [lag for lag in range(2, len(likeness) - 1) if likeness[lag - 1] < likeness[lag] > likeness[lag + 1]]
     return max(peaks, key=likeness.__getitem__, default=1)
-
-
-def _some(train: Dataset) -> Tensor:
-    rows = torch.linspace(0, len(train) - 1, min(FITTED, len(train)), dtype=torch.float64).round().to(torch.int64)
-    return train.rows(rows).input.float()
 
 
 @hookimpl

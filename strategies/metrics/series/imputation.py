@@ -19,10 +19,12 @@ from ganglion.engine.api import (
     stream_seed,
 )
 from ganglion.strategies.metrics.judge import drawn_rows
-from ganglion.strategies.series.imputationgan import ImputationGAN
+from ganglion.strategies.series.imputationgan import OBSERVED, ImputationGAN
+from ganglion.strategies.series.windows import example_batch
 
 METRIC = "imputation-v1"
 PIECE = 512
+FITTED = 4096  # training windows behind the mean
 
 
 class ImputationMetricSettings(Settings):
@@ -63,11 +65,13 @@ class Imputation(Metric):
             with torch.no_grad():
                 made = strategy.completed(batch.input, missing)[..., :values]
             judged = strategy.judged_values(batch, holes)
+            plain = mean[:values].to(windows).expand_as(windows)
+            blank = missing.amin(1, keepdim=True) > 0  # nothing is known of a feature in its window
             ways = {
                 "imputation": made,
-                "linear": between_known(windows, missing),
-                "lastKnown": last_known(windows, missing),
-                "mean": mean[:values].to(windows).expand_as(windows),
+                "linear": torch.where(blank, plain, between_known(windows, missing)),
+                "lastKnown": torch.where(blank, plain, last_known(windows, missing)),
+                "mean": plain,
             }
             real = context.own_scale(windows.cpu())
             for name, filled in ways.items():
@@ -106,9 +110,11 @@ def _neighbour(missing: Tensor, later: bool) -> Tensor:
 
 
 def _mean(context: EvaluationContext) -> Tensor:
-    train = context.splits().train
-    rows = torch.linspace(0, len(train) - 1, min(4096, len(train)), dtype=torch.float64).round().to(torch.int64)
-    return train.rows(rows).input.float().mean((0, 1))
+    """The mean (features,) of what is known of training windows."""
+    batch = example_batch(context.splits().train, FITTED)
+    known = batch.fields.get(OBSERVED)
+    counted = torch.ones_like(batch.input) if known is None else known.to(batch.input)
+    return (batch.input * counted).sum((0, 1)) / counted.sum((0, 1)).clamp(min=1.0)
 
 
 @hookimpl

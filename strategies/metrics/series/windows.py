@@ -17,8 +17,9 @@ FEWEST = 10  # windows that a metric compares
 
 
 def makes_series(context: EvaluationContext) -> bool:
-    """Whether a strategy makes windows of series."""
-    return context.strategy.generates() and context.spec.kind == "sequence"
+    """Whether a strategy makes windows of series, which hold no parts of the data as they are."""
+    strategy = context.strategy
+    return strategy.generates() and not strategy.retells and context.spec.kind == "sequence"
 
 
 def has_unseen(context: EvaluationContext) -> bool:
