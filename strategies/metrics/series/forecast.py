@@ -47,9 +47,9 @@ class Forecast(Metric):
 
     Unseen windows begin with the known history; what the strategy forecasts is appended to it and the last of it is
     the next history, so forecasts of 200 steps in blocks of 10 are made from 42, 32, 22... known steps. `relative` is
-    the error over the amplitude, half of a series' range. Beside it: persistence (the last value), the seasonal naive
-    forecast (the value one season ago, where a season of at most the history is found or given), and a linear autoregression of each feature on its history, fitted by least
-    squares on training windows.
+    the error over the amplitude, half of a series' range. Beside it: persistence (the last value), a linear
+    autoregression of each feature on its history, fitted by least squares on training windows, and the seasonal naive
+    forecast (the value one season ago) where a season of at most the history is found or given.
     """
 
     Settings = ForecastSettings
