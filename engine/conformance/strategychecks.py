@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ganglion.engine.conformance.courses import Job
 from ganglion.engine.conformance.declared import DECLARED
@@ -16,14 +16,21 @@ from ganglion.engine.conformance.watching import contained
 from ganglion.engine.errors import InputError, fold
 from ganglion.engine.resolution import settings_of
 
-# What plays a role after which no network is named, and then every role, by data made in no time or installed.
-DATA: Mapping[str, tuple[str, ...]] = {
-    "Circle": ("MLP",),
-    "Ring": ("MLP",),
-    "Sine": ("Recurrent", "MLP"),
-    "Digits": ("MLP",),
-}
-SMALL: Mapping[str, Mapping[str, Any]] = {"Circle": {}, "Ring": {}, "Digits": {}, "Sine": {"length": 48, "classes": 2}}
+
+class Tried(NamedTuple):
+    """Data made in no time, or part of what is installed; what plays a role that no network is named after; keys."""
+
+    dataset: str
+    others: tuple[str, ...] = ("MLP",)
+    keys: tuple[tuple[str, Any], ...] = ()
+
+
+DATA = (
+    Tried("Circle"),
+    Tried("Ring"),
+    Tried("Sine", ("Recurrent", "MLP"), (("length", 48), ("classes", 2))),
+    Tried("Digits"),
+)
 SIZES = {"size": 256, "testSize": 32}
 
 
@@ -48,9 +55,9 @@ def _job(subject: Subject, networks: Sequence[str] | str | None, dataset: str | 
     if dataset is not None:
         return Job(subject, _networks(subject, networks, "MLP")[0], dataset, {**small, **keys})
     jobs = [
-        Job(subject, chosen, name, {**small, **_small(subject, name, keys), **keys})
-        for name, others in DATA.items()
-        for other in others
+        Job(subject, chosen, tried.dataset, {**small, **_small(subject, tried, keys), **keys})
+        for tried in DATA
+        for other in tried.others
         for chosen in _networks(subject, networks, other)
     ]
     return next((job for job in jobs if _fits(job)), jobs[-1])
@@ -66,11 +73,11 @@ def _networks(subject: Subject, networks: Sequence[str] | str | None, other: str
     return [[known.get(fold(name), other) for name in named], [other] * len(named)]
 
 
-def _small(subject: Subject, dataset: str, keys: Mapping[str, Any]) -> dict[str, Any]:
+def _small(subject: Subject, tried: Tried, keys: Mapping[str, Any]) -> dict[str, Any]:
     """Keys that make made data small, where none of them is given."""
-    names = {fold(name) for name in settings_of(subject.registry.get("dataset", dataset).thing).model_fields}
+    names = {fold(name) for name in settings_of(subject.registry.get("dataset", tried.dataset).thing).model_fields}
     given = {fold(key) for key in keys}
-    wanted = {**SIZES, **SMALL[dataset]}
+    wanted = {**SIZES, **dict(tried.keys)}
     return {key: value for key, value in wanted.items() if fold(key) in names and fold(key) not in given}
 
 
