@@ -190,7 +190,7 @@ def draw_lines(panels: Sequence[Sequence[Line]], path: Path, title: str) -> Path
                 axes.plot(steps, line.values, color=colour, linestyle=style, linewidth=1.3, label=line.name)
             axes.tick_params(labelsize=8)
             if number == 0:
-                axes.legend(loc="upper right", fontsize=8, frameon=False, ncols=len(lines))
+                axes.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False, ncols=len(lines))
         axes.set_xlabel("step", fontsize=9)
 
     buffer = io.BytesIO()
