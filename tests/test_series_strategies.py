@@ -422,6 +422,9 @@ def test_what_was_never_observed_is_filled_in_and_counts_in_no_error() -> None:
     missing = strategy.missing_of(holes, masked)
     assert torch.equal(missing, 1 - observed)
     assert strategy.error(strategy.fake(holes, masked), masked, holes).tolist() == [0.0] * 6
+    holes[:, 5] = 1  # of what is taken away, only the feature that was observed there counts
+    made = strategy.fake(holes, masked)
+    torch.testing.assert_close(strategy.error(made, masked, holes), (made - batch.input)[:, 5, 1].abs())
 
 
 @pytest.mark.parametrize(("mode", "terms"), [("regression", 1), ("partial", 2), ("pure", 2)])

@@ -102,7 +102,7 @@ class ImputationGAN(DrawnLabelStrategy):
         assert context.sampler is not None
         batch = example_batch(context.sampler.dataset)
         self._examples = batch.input
-        self._unseen = self.missing_of(torch.zeros(len(batch), self._steps, 1), batch)
+        self._unseen = self.never_seen(batch)
         mode: str = context.settings.mode
         self._error_weight = 0.0 if mode == "pure" else 1.0
         self._game_weight = {"regression": 0.0, "partial": context.settings.adversarial_weight, "pure": 1.0}[mode]
@@ -136,6 +136,10 @@ class ImputationGAN(DrawnLabelStrategy):
         missing, observed = self._known_of(holes, batch)
         return missing if observed is None else torch.maximum(missing, 1.0 - observed)
 
+    def never_seen(self, batch: Batch) -> Tensor:
+        """1 where a value (batch, steps, values) was never observed, whatever is taken away."""
+        return self.missing_of(batch.input.new_zeros(len(batch), self._steps, 1), batch)
+
     def judged_values(self, batch: Batch, holes: Tensor) -> Tensor:
         """1 where a value (batch, steps, values) was taken away and is known, so that an error can be told."""
         missing, observed = self._known_of(holes, batch)
@@ -160,8 +164,7 @@ class ImputationGAN(DrawnLabelStrategy):
             return {}
         if OBSERVED in batch.fields:  # fillers would tell real rows from made ones
             with torch.no_grad():
-                nothing = torch.zeros(len(batch), self._steps, 1)
-                batch = batch.with_input(self.completed(batch.input, self.missing_of(nothing, batch)))
+                batch = batch.with_input(self.completed(batch.input, self.never_seen(batch)))
         return super().train_discriminator(batch)
 
     def generator_loss(self, noise: Tensor, batch: Batch | None, blur: Tensor | None = None) -> Loss:
