@@ -42,7 +42,13 @@ OWN = {  # keys of a job that a comparison sets itself, and what to write for th
     "inittag": "every run of a comparison starts afresh",
     "strategy": "the entries name the strategies",
 }
-BASE = {"traces": "lines", "sampleInterval": "0", "threads": "1", "keep": "1"}  # unless something else is asked for
+BASE = {  # unless something else is asked for
+    "traces": "lines",
+    "sampleInterval": "0",
+    "threads": "1",
+    "execution": "eager",  # `auto` measures, and runs beside each other disturb that
+    "keep": "1",
+}
 HEADS = ("data", "job", "role", "chain")  # what keys begin with, and labels cannot be
 PICTURE_KEYS = {"traces", "sampleinterval"}
 

@@ -79,6 +79,11 @@ class JobSettings(Settings):
         0, "times that a run which is no longer finite goes back to its last good checkpoint", also=("NaNretry",), ge=0
     )
     nan_factor: float = setting(0.5, "factor on all learning rates at each such retry", gt=0, le=1)
+    execution: Literal["auto", "eager", "compile", "graph"] = setting(
+        "auto",
+        "updates as they are written (eager) or as compiled graphs; auto: the faster, where the run is long enough to "
+        "pay for compiling",
+    )
     threads: int | None = setting(None, "processor threads of torch; none: the faster of one and all, measured", ge=1)
 
     def without_effect(self) -> Mapping[str, str]:

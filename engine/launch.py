@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from ganglion.engine.assembly import assemble, resolve_job
 from ganglion.engine.contracts import Trace
 from ganglion.engine.data import check_finite
 from ganglion.engine.errors import ConfigError, EngineError, PluginError, RunError, StoreError, fold
+from ganglion.engine.execution import settle_execution
 from ganglion.engine.folders import data_context
 from ganglion.engine.job import NAMES, JobRequest, naming_plugins, request
 from ganglion.engine.learner import Learner, Outcome
@@ -26,7 +25,7 @@ from ganglion.engine.session import Session
 from ganglion.engine.settings import parse_value
 from ganglion.engine.store import Store
 from ganglion.engine.tables import clean_text
-from ganglion.engine.threads import choose_threads
+from ganglion.engine.threads import settle_threads
 from ganglion.engine.trace import Notice, RunFailed, RunFinished, TraceContext, Traces
 from ganglion.engine.validation import can_validate
 
@@ -172,13 +171,17 @@ def _carry_out(
 ) -> Learnt:
     learner = Learner(session, Store(run, session.plan.job.keep, lambda: _flush(run, traces)), traces)
     try:
+        chosen = session.plan.job.execution != "auto"
+        execution = settle_execution(session) if chosen else None  # a stored state may hold that of graphs
         damaged = go_on(run, learner) if resumed else []
         if not any(trace.shows for trace in traces.traces):  # this must be said, whatever is shown
             for sentence in damaged:
                 notify(sentence)
-        said = [*notices, *damaged, *_settle(session)]
-        write_documents(run, registry, session, learner, resumed)
-        return _learn(run, session, learner, traces, said, where)
+        said = [*notices, *damaged, *settle_threads(session)]
+        execution = execution or settle_execution(session)
+        session.plan.values[session.plan.key("execution")] = execution.name
+        write_documents(run, registry, session, learner, resumed, execution)
+        return _learn(run, session, learner, traces, [*said, *execution.notices()], where)
     except StoreError:
         if not run.checkpoints().iterations():  # nothing was learnt: leave nothing half-written
             run.forget()
@@ -234,17 +237,6 @@ def _failed(run: Run, traces: Traces, learner: Learner, error: BaseException) ->
     traces(RunFailed(learner.iteration, reason))
     if isinstance(error, EngineError):
         error.told = any(trace.shows for trace in traces.traces)
-
-
-def _settle(session: Session) -> list[str]:
-    """Decide what is decided before iteration 0 and never changed: the number of threads."""
-    wanted = session.plan.values.get(session.plan.key("threads"))
-    if wanted is not None:
-        torch.set_num_threads(int(wanted))
-        return []
-    threads, sentence = choose_threads(session)
-    session.plan.values[session.plan.key("threads")] = threads
-    return [sentence] if sentence else []
 
 
 def _make_traces(plan: Plan, run: Run, quiet: bool) -> Traces:

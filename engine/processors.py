@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from ganglion.engine.capture import Capture
 from ganglion.engine.contracts import Batch, GradientProcessor, Loss, Method
 from ganglion.engine.decay import Span, decay_of
 from ganglion.engine.errors import ConfigError, RunError, fold, suggestion
@@ -137,6 +138,7 @@ class ProcessorChain:
         self.settings = settings
         self.iteration = 0
         self.updates = 0
+        self.capture: Capture | None = None  # where losses run as graphs
         self._factor = 1.0
         self._start_rate = learning_rate
         self._decay = decay_of(role, settings, method, learning_rate, span)
@@ -302,6 +304,10 @@ def _differentiated(
     chains: Sequence[ProcessorChain], loss_of: Callable[..., Loss | Tensor], inputs: Sequence[Any], parts: int
 ) -> Loss:
     """The loss, detached, the gradients of its `parts`-th part being added to those of the chains' parameters."""
+    capture = chains[0].capture
+    captured = None if capture is None else capture.differentiate(chains, loss_of, inputs, parts)
+    if captured is not None:
+        return captured
     given = loss_of(*inputs)
     loss = given if isinstance(given, Loss) else Loss(given)
     parameters = [parameter for chain in chains for parameter in chain.parameters]

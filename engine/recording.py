@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ganglion.engine.data import data_digest
+from ganglion.engine.execution import Execution
 from ganglion.engine.job import JOB_FORMAT
 from ganglion.engine.learner import Learner, Outcome
 from ganglion.engine.registry import Registry, about
@@ -19,7 +20,10 @@ from ganglion.engine.settings import format_value
 from ganglion.engine.trace import RunStarted
 
 
-def write_documents(run: Run, registry: Registry, session: Session, learner: Learner, resumed: bool) -> None:
+def write_documents(
+    run: Run, registry: Registry, session: Session, learner: Learner, resumed: bool, execution: Execution
+) -> None:
+    """job.yaml with everything resolved, the data's description, the networks' definitions, record.json."""
     plan = session.plan
     values = dict(plan.values)
     decay = plan.key("decayIterations")
@@ -45,7 +49,7 @@ def write_documents(run: Run, registry: Registry, session: Session, learner: Lea
             "networks": [entry.network.name for entry in plan.roles.values()],
             "seed": plan.job.seed,
             "devices": {role: str(device) for role, device in session.devices.items()},
-            "execution": "eager",
+            "execution": {"name": execution.name, "reason": execution.reason, **execution.figures},
             "precision": "fp32",
             "threads": torch.get_num_threads(),
             "versions": versions(),
@@ -125,7 +129,8 @@ def hints(run: Run, session: Session, outcome: Outcome, where: str) -> list[str]
     pictures = sorted(run.directory.glob("samples/*.png"), key=lambda path: int(path.stem))
     if pictures:
         lines.append(f"picture: {pictures[-1]}")
-        lines.append(f"draw more: ganglion sample {run.tag} count=64 out=samples.png{options}")
+        extension = "txt" if session.spec.text else "png"
+        lines.append(f"draw more: ganglion sample {run.tag} count=64 out=samples.{extension}{options}")
     lines.append(f"judge it: ganglion evaluate {run.tag}{options}")
     longer = "" if outcome.status == "stopped" else f" iterations={max(1000, 2 * outcome.iteration)}"
     allowed = plan.job.seconds

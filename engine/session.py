@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ganglion.engine.adapters import AdaptedSplits
+from ganglion.engine.capture import Capture
 from ganglion.engine.contracts import DatasetFactory, DataSpec, LearningStrategy, Range
 from ganglion.engine.processors import ProcessorChain
 from ganglion.engine.resolution import Plan
@@ -37,9 +38,16 @@ class Session:
     factory: DatasetFactory
     notices: tuple[str, ...]
 
+    @property
+    def capture(self) -> Capture | None:
+        """The graphs that losses run as, where they do."""
+        return next((chain.capture for chain in self.chains.values()), None)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything but the networks' weights that an exact continuation needs."""
+        capture = self.capture
         return {
+            **({} if capture is None else {"capture": capture.state_dict()}),
             "strategy": self.strategy.state_dict(),
             "chains": {role: chain.state_dict() for role, chain in self.chains.items()},
             "sampler": self.sampler.state_dict(),
@@ -48,6 +56,8 @@ class Session:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
+        if self.capture is not None and "capture" in state:
+            self.capture.load_state_dict(state["capture"])
         self.strategy.load_state_dict(state["strategy"])
         for role, chain in self.chains.items():
             chain.load_state_dict(state["chains"][role])

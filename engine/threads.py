@@ -16,6 +16,17 @@ SLOW = 1.0  # seconds per iteration above which one is enough
 MARGIN = 0.9  # more threads must be clearly faster: on a busy machine they are much slower
 
 
+def settle_threads(session: Session) -> list[str]:
+    """Decide the number of threads, before iteration 0 and for good; sentences on why."""
+    wanted = session.plan.values.get(session.plan.key("threads"))
+    if wanted is not None:
+        torch.set_num_threads(int(wanted))
+        return []
+    threads, sentence = choose_threads(session)
+    session.plan.values[session.plan.key("threads")] = threads
+    return [sentence] if sentence else []
+
+
 def choose_threads(session: Session) -> tuple[int, str | None]:
     """Set and return the number of threads, and a sentence on why; the session's state is left as it was."""
     cores = usable_cores()
@@ -27,7 +38,7 @@ def choose_threads(session: Session) -> tuple[int, str | None]:
         for _ in range(ROUNDS):
             for threads in times:
                 torch.set_num_threads(threads)
-                times[threads] = min(times[threads], _seconds_per_iteration(session))
+                times[threads] = min(times[threads], seconds_per_iteration(session))
                 session.load_weights(weights)
                 session.load_state_dict(state)
     finally:
@@ -37,7 +48,7 @@ def choose_threads(session: Session) -> tuple[int, str | None]:
     return chosen, f"threads={chosen} (measured per iteration, by threads: {measured})"
 
 
-def _seconds_per_iteration(session: Session) -> float:
+def seconds_per_iteration(session: Session) -> float:
     """The shortest of some iterations, the first of them not counted."""
     last = max(0, session.plan.job.iterations - 1)  # past any warm-up
     began = time.perf_counter()

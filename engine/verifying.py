@@ -177,7 +177,7 @@ def _verify(work: _Work, repository: Repository, templates: Templates, kills: in
     stored = straight.read_job()
     # Once there is a second checkpoint: from the first one, a run that forgets would go on as well.
     first = work.settings.store_interval + 1
-    course = Course(other, killed, _started(work.task, killed, _threads(stored)), first, iterations, patience)
+    course = Course(other, killed, _started(work.task, killed, _settled(stored)), first, iterations, patience)
     course.plugins = sorted({*work.task["plugins"], *(stored.get("plugins") or ())})
     done = _killed_often_enough(work, course, kills)
     try:
@@ -212,8 +212,9 @@ def _started(task: Mapping[str, Any], run: Run, more: Mapping[str, Any]) -> dict
     return {**task, "keys": {**task["keys"], **more, "tag": run.tag, "clean": "true"}}
 
 
-def _threads(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The number of threads that the straight run settled on: measured again, it may be another one."""
+def _settled(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The threads and the execution that the straight run settled on: measured again, they may be others."""
     settings = stored.get("settings") or {}
-    key = "job.threads" if "job.threads" in settings else "threads"
-    return {key: settings[key]} if settings.get(key) is not None else {}
+    keys = [key for name in ("threads", "execution") for key in (f"job.{name}", name) if settings.get(key) is not None]
+    return {key: settings[key] for key in keys}
+

@@ -104,16 +104,15 @@ class AdversarialStrategy(LearningStrategy):
 
     def train_discriminator(self, batch: Batch) -> Mapping[str, Tensor]:
         """One update of the discriminator on real rows and as many fakes."""
-        noise = self.draw_noise(len(batch))
-        with torch.no_grad():
-            fake = self.fake(noise, batch)
-            if self._blurs:
-                batch = batch.with_input(batch.input + self._blur(len(batch)))
-                fake = fake + self._blur(len(batch))
-        chain = self.context.processors["discriminator"]
-        loss = chain.update(
-            self.discriminator_loss, batch, fake, self.draw_rest(batch), gate=self.gate("discriminator")
-        )
+        chain, noise = self.context.processors["discriminator"], self.draw_noise(len(batch))
+        shown, blur = batch, None
+        if self._blurs:
+            shown, blur = batch.with_input(batch.input + self._blur(len(batch))), self._blur(len(batch))
+        gate, rest = self.gate("discriminator"), self.draw_rest(shown)
+        if chain.settings.accumulate > 1:  # one pass of the generator, not one per part
+            loss = chain.update(self.discriminator_loss, shown, self.fixed_fake(noise, batch, blur), rest, gate=gate)
+        else:
+            loss = chain.update(self.discriminator_round, batch, shown, noise, blur, rest, gate=gate)
         self._updates += 1
         names = [self._charge_name(penalty) for penalty in self._penalties]
         self._last_charges.update((name, loss.terms[name]) for name in names if name in loss.terms)
@@ -135,6 +134,12 @@ class AdversarialStrategy(LearningStrategy):
     def gate(self, player: str) -> Gate | None:
         """Says from the loss of an update of `player` whether it counts, on the device; None: always."""
         return None
+
+    def discriminator_round(
+        self, batch: Batch, shown: Batch, noise: Tensor, blur: Tensor | None, drawn: Drawn
+    ) -> Loss:
+        """The discriminator's loss on `shown` and on samples made of `noise`; conditions are those of `batch`."""
+        return self.discriminator_loss(shown, self.fixed_fake(noise, batch, blur), drawn)
 
     # --- rung 3: what a player minimises
 
@@ -189,6 +194,11 @@ class AdversarialStrategy(LearningStrategy):
         """What the discriminator is shown in the generator's update: samples made from `noise`, with instance noise."""
         fake = self.fake(noise, batch)
         return fake if blur is None else fake + blur
+
+    @torch.no_grad()
+    def fixed_fake(self, noise: Tensor, batch: Batch | None, blur: Tensor | None) -> Tensor:
+        """What the discriminator is shown in its own update: samples without a gradient, with instance noise."""
+        return self.seen_fake(noise, batch, blur)
 
     def fake(self, noise: Tensor, batch: Batch | None) -> Tensor:
         """Samples made from `noise`, on the discriminator's device; conditions are read from `batch`."""

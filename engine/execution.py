@@ -1,0 +1,136 @@
+"""How updates are carried out: as they are written, or as compiled graphs; decided before iteration 0, from times."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ganglion.engine.capture import Capture
+from ganglion.engine.errors import ConfigError
+from ganglion.engine.session import Session
+from ganglion.engine.state import copied
+from ganglion.engine.threads import seconds_per_iteration
+from ganglion.engine.tracing import inductor
+
+WORTH = 240.0  # seconds that a run must be expected to take before graphs are tried: they take up to a minute to make
+MARGIN = 0.95  # what the graphs' time must be below, as a share of the time without
+ROUNDS = 3
+MOST_SECONDS = 300.0  # of making graphs, after which the rest is carried out as it is written
+
+
+class Execution(NamedTuple):
+    """What was decided, why, and the figures that it was decided on (milliseconds per iteration, seconds)."""
+
+    name: str
+    reason: str
+    figures: Mapping[str, float] = {}
+    told: bool = False  # whether a person should know
+
+    def notices(self) -> list[str]:
+        """What a person is told: nothing where nothing was tried."""
+        return [f"execution={self.name} ({self.reason})"] if self.told else []
+
+
+def use_graphs(session: Session) -> Capture:
+    """Let the session's losses run as graphs from now on, made when they are first needed."""
+    capture = Capture(session.networks, session.chains, inductor)
+    for chain in session.chains.values():
+        chain.capture = capture
+    return capture
+
+
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler, which graphs need on a CPU."""
+    named = os.environ.get("CXX")
+    return any(shutil.which(name) for name in ([named] if named else ["g++", "clang++", "cl"]))
+
+
+def settle_execution(session: Session) -> Execution:
+    """Set up what the job's `execution` names, `auto` being decided here; the session's state is left as it was.
+
+    Raises ConfigError for `graph`.
+    """
+    wanted = session.plan.job.execution
+    on_cpu = all(device.type == "cpu" for device in session.devices.values())
+    if wanted == "graph":
+        raise ConfigError("execution=graph: CUDA graphs are not made by this version; use auto, eager or compile")
+    if wanted == "eager":
+        return Execution("eager", "asked for")
+    if on_cpu and not has_compiler():
+        return Execution("eager", "there is no C++ compiler here, which graphs need", told=wanted == "compile")
+    if wanted == "compile":
+        use_graphs(session)
+        return Execution("compile", "asked for")
+    if not on_cpu:
+        return Execution("eager", "graphs are tried by themselves on CPUs only")
+    return _measured(session)
+
+
+def _measured(session: Session) -> Execution:
+    """Try graphs where the run is long enough to pay for them, and keep them where they are faster."""
+    weights, state = copied(session.weights()), copied(session.state_dict())
+
+    def restore() -> None:
+        session.load_weights(weights)
+        session.load_state_dict(state)
+
+    try:
+        eager = seconds_per_iteration(session)
+        restore()
+        expected = _expected(session, eager)
+        if expected < WORTH:
+            return Execution("eager", f"a run of about {expected:.0f} s does not pay for compiling")
+        capture = use_graphs(session)
+        began = time.monotonic()
+        _make_graphs(session, capture)
+        spent = time.monotonic() - began
+        times = {"compile": float("inf"), "eager": eager}
+        for _ in range(ROUNDS):
+            for name, best in times.items():
+                restore()
+                _set(session, capture if name == "compile" else None)
+                times[name] = min(best, seconds_per_iteration(session))
+        restore()
+        keep = capture.graphs() > 0 and times["compile"] < MARGIN * times["eager"]
+        _set(session, capture if keep else None)
+    except BaseException:
+        _set(session, None)
+        restore()
+        raise
+    figures = {"eagerMilliseconds": 1e3 * times["eager"], "compiledMilliseconds": 1e3 * times["compile"]}
+    reason = (
+        f"per iteration {1e3 * times['compile']:.2f} ms with {capture.graphs()} graphs, made in {spent:.0f} s, and "
+        f"{1e3 * times['eager']:.2f} ms without"
+    )
+    figures.update(graphs=capture.graphs(), graphSeconds=spent)
+    return Execution("compile" if keep else "eager", reason, figures, told=True)
+
+
+def _expected(session: Session, seconds: float) -> float:
+    """How long the run will take, at so many seconds per iteration; one without an end takes for ever."""
+    job = session.plan.job
+    whole = float("inf") if job.iterations < 0 else seconds * job.iterations
+    return min(whole, job.seconds or float("inf"))
+
+
+def _make_graphs(session: Session, capture: Capture) -> None:
+    """Iterate until no new graph was made for a while: lazy penalties and warm-ups have graphs of their own."""
+    until, quiet = time.monotonic() + MOST_SECONDS, 0
+    last = max(0, session.plan.job.iterations - 1)
+    while quiet < 20 and time.monotonic() < until:
+        before = capture.graphs()
+        session.strategy.process_iteration(last)
+        quiet = quiet + 1 if capture.graphs() == before else 0
+
+
+def _set(session: Session, capture: Capture | None) -> None:
+    for chain in session.chains.values():
+        chain.capture = capture
+
+
+def refusals(session: Session) -> dict[str, str]:
+    """The losses that are carried out as they are written although graphs are used, each with the reason."""
+    return {} if session.capture is None else dict(session.capture.refused)
