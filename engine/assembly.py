@@ -28,6 +28,7 @@ from ganglion.engine.device import find_device
 from ganglion.engine.errors import ConfigError, EngineError, NetworkError, PluginError, fold, nearest, suggestion
 from ganglion.engine.job import JobRequest, JobSettings, RoleSettings
 from ganglion.engine.memory import enough_memory, is_out_of_memory
+from ganglion.engine.precision import allow_tf32, compute_in_bf16
 from ganglion.engine.processors import ProcessorChain, is_wanted, order_links
 from ganglion.engine.registry import Registered, Registry
 from ganglion.engine.resolution import Plan, Resolver, RolePlan, grouped_parts
@@ -57,6 +58,7 @@ def assemble(
     """
     plan = resolve_job(registry, request)
     torch_threads(plan.job)
+    allow_tf32(plan.job.tf32)
     devices = {role: find_device(entry.options.device, f"{role}.device") for role, entry in plan.roles.items()}
     factory, adapted = load_data(plan, data(plan.job.seed))
     request = _epochs_to_iterations(plan, request, len(adapted.train))
@@ -78,6 +80,8 @@ def assemble(
     scaled, notices = _scale(adapted, made, spec)
     for role, network in networks.items():
         network.to(devices[role])
+    if plan.job.precision == "bf16":
+        compute_in_bf16(networks, devices)
     streams.install("network")
     chains = _chains(plan, networks)
     sampler = _sampler(plan, scaled, streams, home)

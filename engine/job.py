@@ -84,6 +84,10 @@ class JobSettings(Settings):
         "updates as they are written (eager) or as compiled graphs; auto: the faster, where the run is long enough to "
         "pay for compiling",
     )
+    precision: Literal["fp32", "bf16"] = setting(
+        "fp32", "what networks compute in; with bf16 weights, losses and updates stay float32"
+    )
+    tf32: bool = setting(False, "NVIDIA GPUs may round the factors of float32 products to 10 bits")
     threads: int | None = setting(None, "processor threads of torch; none: the faster of one and all, measured", ge=1)
 
     def without_effect(self) -> Mapping[str, str]:

@@ -16,6 +16,7 @@ from ganglion.engine.execution import settle_execution
 from ganglion.engine.folders import data_context
 from ganglion.engine.job import NAMES, JobRequest, naming_plugins, request
 from ganglion.engine.learner import Learner, Outcome
+from ganglion.engine.precision import slower_in_bf16
 from ganglion.engine.recording import alike, hints, now, started, write_documents
 from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository, Run
@@ -177,7 +178,7 @@ def _carry_out(
         if not any(trace.shows for trace in traces.traces):  # this must be said, whatever is shown
             for sentence in damaged:
                 notify(sentence)
-        said = [*notices, *damaged, *settle_threads(session)]
+        said = [*notices, *damaged, *settle_threads(session), *slower_in_bf16(session)]
         execution = execution or settle_execution(session)
         session.plan.values[session.plan.key("execution")] = execution.name
         write_documents(run, registry, session, learner, resumed, execution)

@@ -50,7 +50,7 @@ def write_documents(
             "seed": plan.job.seed,
             "devices": {role: str(device) for role, device in session.devices.items()},
             "execution": {"name": execution.name, "reason": execution.reason, **execution.figures},
-            "precision": "fp32",
+            "precision": plan.job.precision,
             "threads": torch.get_num_threads(),
             "versions": versions(),
             "plugins": [plugin._asdict() for plugin in registry.plugins],
