@@ -13,7 +13,7 @@ from ganglion.engine.errors import ConfigError
 from ganglion.engine.session import Session
 from ganglion.engine.state import copied
 from ganglion.engine.threads import seconds_per_iteration
-from ganglion.engine.tracing import inductor
+from ganglion.engine.tracing import Compiler, inductor
 
 WORTH = 240.0  # seconds that a run must be expected to take before graphs are tried: they take up to a minute to make
 MARGIN = 0.95  # what the graphs' time must be below, as a share of the time without
@@ -34,9 +34,9 @@ class Execution(NamedTuple):
         return [f"execution={self.name} ({self.reason})"] if self.told else []
 
 
-def use_graphs(session: Session) -> Capture:
+def use_graphs(session: Session, compiler: Compiler | None = None) -> Capture:
     """Let the session's losses run as graphs from now on, made when they are first needed."""
-    capture = Capture(session.networks, session.chains, inductor)
+    capture = Capture(session.networks, session.chains, compiler or inductor)
     for chain in session.chains.values():
         chain.capture = capture
     return capture

@@ -39,10 +39,7 @@ def assembled(strategy: str, **keys: Any) -> Session:
 
 
 def captured(session: Session) -> Capture:
-    capture = Capture(session.networks, session.chains, interpreted)
-    for chain in session.chains.values():
-        chain.capture = capture
-    return capture
+    return execution.use_graphs(session, interpreted)
 
 
 def iterate(session: Session, iterations: int) -> list[dict[str, float]]:

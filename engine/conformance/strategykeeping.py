@@ -13,11 +13,15 @@ from ganglion.engine.conformance.results import Check, Failed, Skipped
 from ganglion.engine.conformance.strategytrial import StrategyTrial
 from ganglion.engine.conformance.watching import default_type
 from ganglion.engine.contracts import LearnProgress
+from ganglion.engine.execution import use_graphs
 from ganglion.engine.learner import Learner
 from ganglion.engine.session import Session
+from ganglion.engine.state import copied
 from ganglion.engine.streams import RandomStream
 from ganglion.engine.trace import Traces
+from ganglion.engine.tracing import interpreted
 
+GRAPH_ITERATIONS = 8
 BUSY: dict[str, Any] = {
     **dict.fromkeys(("traceInterval", "sampleInterval", "storeInterval", "validationInterval"), 1),
     "storeSeconds": 0,
@@ -170,6 +174,27 @@ def check_intervals(trial: StrategyTrial) -> None:
                 )
 
 
+def check_graphs(trial: StrategyTrial) -> None:
+    """Losses that run as graphs (execution=compile) give the weights of those carried out as they are written."""
+    ended = []
+    with default_type(torch.float64):
+        for graphs in (False, True):
+            with trial.job.session() as session:
+                capture = use_graphs(session, interpreted) if graphs else None
+                iterate(session, 0, GRAPH_ITERATIONS)
+                ended.append(copied(session.weights()))
+    assert capture is not None
+    if not capture.graphs():
+        raise Skipped(f"its losses are carried out as they are written: {next(iter(capture.refused.values()), 'none')}")
+    for role, weights in ended[0].items():
+        for name, value in weights.items():
+            if not torch.allclose(value, ended[1][role][name], rtol=1e-7, atol=1e-9):
+                raise Failed(
+                    f"with losses as graphs the weights differ after {GRAPH_ITERATIONS} iterations, first '{name}' of "
+                    f"the {role}: what a loss reads and changes while learning must be an argument of update()"
+                )
+
+
 def check_parallel(trial: StrategyTrial) -> None:
     """One process and two learn the same."""
     raise Skipped("not built yet: the engine learns in one process so far")
@@ -180,6 +205,7 @@ KEEPING: tuple[Check, ...] = (
     Check("resume", check_resume, ("iteration", "seeds")),
     Check("batch size", check_batch_size, ("iteration",)),
     Check("float64", check_double, ("progress",)),
+    Check("graphs", check_graphs, ("progress",)),
     Check("cuda", check_cuda, ("progress",)),
     Check("unseen rows", check_unseen, ("iteration",)),
     Check("samples", check_samples, ("iteration",)),
