@@ -268,7 +268,7 @@ def inductor(graph: torch.fx.GraphModule, examples: Sequence[Tensor]) -> Callabl
             compiled = compile_fx_inner(graph, list(examples))
     except Exception as error:
         raise CannotCapture(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
-    return compiled  # type: ignore[return-value]
+    return compiled
 
 
 def interpreted(graph: torch.fx.GraphModule, examples: Sequence[Tensor]) -> Callable[[list[Tensor]], Sequence[Tensor]]:

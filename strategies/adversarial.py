@@ -135,9 +135,7 @@ class AdversarialStrategy(LearningStrategy):
         """Says from the loss of an update of `player` whether it counts, on the device; None: always."""
         return None
 
-    def discriminator_round(
-        self, batch: Batch, shown: Batch, noise: Tensor, blur: Tensor | None, drawn: Drawn
-    ) -> Loss:
+    def discriminator_round(self, batch: Batch, shown: Batch, noise: Tensor, blur: Tensor | None, drawn: Drawn) -> Loss:
         """The discriminator's loss on `shown` and on samples made of `noise`; conditions are those of `batch`."""
         return self.discriminator_loss(shown, self.fixed_fake(noise, batch, blur), drawn)
 

@@ -7,11 +7,10 @@ from typing import Any, Literal
 from torch import nn
 
 from ganglion.engine.api import LearningContext, hookimpl, setting
-from ganglion.strategies.labels import LabelSettings
-from ganglion.strategies.telling import ToldStrategy
+from ganglion.strategies.telling import ToldSettings, ToldStrategy
 
 
-class CganSettings(LabelSettings):
+class CganSettings(ToldSettings):
     """Settings of CGAN."""
 
     conditioning: Literal["planes", "row"] = setting(

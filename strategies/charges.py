@@ -26,6 +26,7 @@ class Drawn(NamedTuple):
     charges: tuple[Charge, ...] = ()
     exchanged: Tensor | None = None
     targets: tuple[Tensor, Tensor] | None = None  # for real and for fake scores, where a strategy draws them
+    counted: Tensor | None = None  # which scores (batch, steps, 1) count, where a strategy says so; None: all
 
 
 def due(

@@ -41,8 +41,11 @@ def feature_place(network: nn.Module, where: str = "the network") -> FeaturePlac
     raise NetworkError(f"{where} has no layer named 'features', no Linear and no convolution: it has no features")
 
 
-def with_features(network: nn.Module, place: FeaturePlace, *inputs: Tensor) -> Featured:
-    """The network's output and its features, in one pass; a field `features` of the output wins over the layer."""
+def with_features(network: nn.Module, place: FeaturePlace, *inputs: Tensor, flat: bool = True) -> Featured:
+    """The network's output and its features, in one pass; a field `features` of the output wins over the layer.
+
+    Where `flat` is false features are in the shape that the network gives them.
+    """
     caught: list[Tensor] = []
     if place.given:
         hook = place.layer.register_forward_pre_hook(lambda _, arguments: caught.append(arguments[0]))
@@ -53,7 +56,8 @@ def with_features(network: nn.Module, place: FeaturePlace, *inputs: Tensor) -> F
     finally:
         hook.remove()
     own = getattr(output, "features", None)
-    return Featured(output, (own if isinstance(own, Tensor) else the_tensor(caught, "features")).flatten(1))
+    features = own if isinstance(own, Tensor) else the_tensor(caught, "features")
+    return Featured(output, features.flatten(1) if flat else features)
 
 
 def the_tensor(caught: Sequence[Any], name: str) -> Tensor:

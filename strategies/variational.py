@@ -27,6 +27,7 @@ from ganglion.engine.api import (
     setting,
     update_together,
 )
+from ganglion.strategies.masking import mask_of, shown
 from ganglion.strategies.reconstructing import values_of
 
 DEFAULT_LATENT = {"image": 20, "vector": 2, "sequence": 20}
@@ -134,12 +135,15 @@ class VariationalStrategy(LearningStrategy):
 
     def _row_losses(self, batch: Batch, drawn: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction error and divergence of every row, (batch,) each."""
-        mean, log_variance = self._encoder(batch.input.to(self._encoder_device)).chunk(2, 1)
+        mask, rows = mask_of(batch), batch.input.to(self._encoder_device)
+        mean, log_variance = self._encoder(*shown(self._encoder, rows, mask)).chunk(2, 1)
         codes = mean.unsqueeze(1) + (0.5 * log_variance).exp().unsqueeze(1) * drawn
         target = batch.target if self._denoises and batch.target is not None else batch.input
         target = target.repeat_interleave(drawn.shape[1], 0)
-        errors = self._criterion.loss(self._judged(codes.flatten(0, 1).to(self._decoder_device)), target)
-        reconstruction = errors.unflatten(0, drawn.shape[:2]).mean(1) * self._values
+        counted = None if mask is None else mask.expand_as(batch.input).repeat_interleave(drawn.shape[1], 0)
+        errors = self._criterion.loss(self._judged(codes.flatten(0, 1).to(self._decoder_device)), target, counted)
+        values = self._values if mask is None else mask.expand_as(batch.input).flatten(1).sum(1)
+        reconstruction = errors.unflatten(0, drawn.shape[:2]).mean(1) * values
         return reconstruction, divergence_of(mean, log_variance).to(self._decoder_device)
 
     def _judged(self, codes: Tensor) -> Tensor:

@@ -37,7 +37,8 @@ def test_passes_the_conformance_kit(strategy: str) -> None:
     row = TINY[strategy]
     findings = check_strategy(strategy, row.networks, row.dataset, **row.keys)
     skipped = {found.check for found in findings if found.result == "skipped"}
-    assert skipped <= {"cuda", "data-parallel", "unseen rows", "samples"}
+    own = {"graphs"} if row.dataset not in ("Circle", "Ring", "Digits") else set()  # layers that a graph would unroll
+    assert skipped <= {"cuda", "data-parallel", "unseen rows", "samples", *own}
 
 
 @pytest.mark.parametrize("strategy", [name for name, row in TINY.items() if row.fixed_roles])

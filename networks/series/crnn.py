@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ganglion.engine.api import NetworkContext, NetworkError, Port, Settings, hookimpl, setting
-from ganglion.networks.series.recurrentlayers import CellSettings, FreeRunningNetwork, RecurrentNetwork
+from ganglion.networks.series.recurrentlayers import CellSettings, FreeRunningNetwork, RecurrentNetwork, at_end
 from ganglion.networks.series.sequences import ActivationName, check_activation, same_steps, sequence_shapes, window_in
 
 
@@ -50,7 +51,10 @@ class Judged(NamedTuple):
 
 
 class CRNNJudge(nn.Module):
-    """(batch, steps, features) to Judged: logits (batch, steps, k), or (batch, k) for the window."""
+    """(batch, steps, features) to Judged: logits (batch, steps, k), or (batch, k) for the window.
+
+    Where `lengths` (batch,) say how many of the steps there are, the window is judged by those alone.
+    """
 
     def __init__(self, given: Port, made: Port, settings: CRNNDiscriminatorSettings) -> None:
         super().__init__()
@@ -59,19 +63,39 @@ class CRNNJudge(nn.Module):
         self.by_step, self.binary = len(made.shape) == 2, made.kind == "score"
         self.decision = settings.decision
 
-    def forward(self, rows: Tensor) -> Judged:
+    def forward(self, rows: Tensor, lengths: Tensor | None = None) -> Judged:
         features, _ = self.network.states(rows)
         scores: Tensor = self.network.output(features)
         if self.by_step:
             return Judged(scores, features)
         if self.decision == "end":
-            return Judged(scores[:, -1], features)
-        return Judged(logit_of_mean(scores) if self.binary else scores.mean(1), features)
+            return Judged(scores[:, -1] if lengths is None else at_end(scores, lengths), features)
+        if self.binary:
+            return Judged(logit_of_mean(scores, lengths), features)
+        return Judged(mean_over_steps(scores, lengths), features)
 
 
-def logit_of_mean(scores: Tensor) -> Tensor:
+def logit_of_mean(scores: Tensor, lengths: Tensor | None = None) -> Tensor:
     """The logit of the mean over the steps of the probabilities whose logits are `scores`: (batch, k)."""
-    return functional.logsigmoid(scores).logsumexp(1) - functional.logsigmoid(-scores).logsumexp(1)
+    true, false = functional.logsigmoid(scores), functional.logsigmoid(-scores)
+    if lengths is not None:
+        behind = ~steps_before(lengths, scores)
+        true, false = (each.masked_fill(behind, -torch.inf) for each in (true, false))
+    return true.logsumexp(1) - false.logsumexp(1)
+
+
+def mean_over_steps(scores: Tensor, lengths: Tensor | None) -> Tensor:
+    """The mean over the steps of scores (batch, steps, k), or over so many of them: (batch, k)."""
+    if lengths is None:
+        return scores.mean(1)
+    before = steps_before(lengths, scores)
+    return (scores * before).sum(1) / before.sum(1)
+
+
+def steps_before(lengths: Tensor, scores: Tensor) -> Tensor:
+    """Which steps (batch, steps, 1) lie before the end of so many, of one at least."""
+    steps = torch.arange(scores.shape[1], device=scores.device)
+    return (steps < lengths.clamp(min=1).unsqueeze(1)).unsqueeze(2)
 
 
 class CRNNGenerator:

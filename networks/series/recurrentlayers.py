@@ -60,7 +60,8 @@ class RecurrentNetwork(nn.Module):
     """Recurrent layers and a Linear for the wanted output, which decides how they meet.
 
     (steps, k): the Linear sees every step. (k,), and the whole sequence where `window` is true: it sees the last state
-    of the last layer, of both directions. An input (latent,) is repeated in every step.
+    of the last layer, of both directions. An input (latent,) is repeated in every step. `lengths` (batch,) say where
+    sequences end: the last state of what reads forwards is the one there; what reads backwards sees what lies behind.
     """
 
     def __init__(
@@ -94,19 +95,28 @@ class RecurrentNetwork(nn.Module):
         self.output_range = RANGES.get(activation)
         start(self, settings, self.output)
 
-    def states(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def states(self, rows: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Hidden states in every step (batch, steps, width), and the last ones (batch, width)."""
         rows = self.batch_mean(self.repeat(rows))
         with second_derivatives(rows):
             sequence, last = self.recurrent(rows)
         last = last[0] if isinstance(last, tuple) else last
-        directions = 2 if self.recurrent.bidirectional else 1
-        return sequence, torch.cat(last[-directions:].unbind(0), 1)
+        ends = last[-(2 if self.recurrent.bidirectional else 1) :].unbind(0)
+        if lengths is not None:
+            ends = (at_end(sequence[..., : self.recurrent.hidden_size], lengths), *ends[1:])
+        return sequence, torch.cat(ends, 1)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        sequence, last = self.states(rows)
+    def forward(self, rows: Tensor, lengths: Tensor | None = None) -> Tensor:
+        sequence, last = self.states(rows, lengths)
         made: Tensor = self.activation(self.output(sequence if self.by_step else last))
         return made if self.by_step else made.unflatten(1, self.shape)
+
+
+def at_end(rows: Tensor, lengths: Tensor) -> Tensor:
+    """The rows (batch, size) of the last of so many steps, of the first where there are none."""
+    place = (lengths - 1).clamp(min=0).unsqueeze(1)
+    last = torch.arange(rows.shape[1], device=rows.device) == place
+    return (rows * last.unsqueeze(2)).sum(1)  # not by index: its gradient could be summed up in any order on a GPU
 
 
 class FreeRunningNetwork(nn.Module):

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
 from ganglion.engine.api import (
     Batch,
@@ -19,14 +18,27 @@ from ganglion.engine.api import (
     LearningContext,
     LearnProgress,
     Loss,
+    RandomStream,
     hookimpl,
     setting,
 )
-from ganglion.strategies.adversarial import AdversarialStrategy, shown_rows
+from ganglion.strategies.adversarial import AdversarialStrategy, score_of, shown_rows
+from ganglion.strategies.charges import Drawn
 from ganglion.strategies.features import feature_place, with_features
+from ganglion.strategies.masking import (
+    generator_of,
+    halves_of,
+    hidden,
+    mask_of,
+    mean_of,
+    mixes_scores,
+    shown,
+    squared_error,
+    steps_of,
+)
 from ganglion.strategies.objectives import Labelled, NonSaturating
 from ganglion.strategies.playing import AdversarialSettings
-from ganglion.strategies.series.windows import SequenceStrategy, postponed
+from ganglion.strategies.series.windows import PaddedStrategy, postponed
 
 FREEZE = 0.7
 
@@ -64,7 +76,7 @@ class CrnnSettings(AdversarialSettings):
         return reasons
 
 
-class CRNNGAN(SequenceStrategy, AdversarialStrategy):
+class CRNNGAN(PaddedStrategy, AdversarialStrategy):
     """A recurrent game on events: length, pitch, loudness and time since the last one.
 
     Mogren 2016, https://arxiv.org/abs/1611.09904: a free-running generator of two LSTM layers, uniform noise in each
@@ -72,6 +84,10 @@ class CRNNGAN(SequenceStrategy, AdversarialStrategy):
     the generator learns to continue real events that it is given (teacher forcing), in windows that grow by 4 events;
     a player whose loss falls below 70 % of the other's waits. Gradient descent at 0.1, half of that for the
     discriminator, gradients cut to norm 5, weight decay 0.1, batch 20. Made for `CRNNGenerator,CRNNDiscriminator`.
+
+    Where the data have a field `mask`, as songs shorter than a window have, the discriminator is shown 0 for what it
+    calls 0, of real windows and of those made beside them; padding counts in no loss, and a window is judged by its
+    own steps (by a network that takes `lengths`, as `CRNNDiscriminator` does). Samples are as long as training windows.
 
     Deviations: a player waits by the losses of the update at hand, not of the epoch before, and by the mean of the
     discriminator's two halves, whose sum is twice the generator's loss when both are even; nobody waits where the
@@ -112,6 +128,20 @@ class CRNNGAN(SequenceStrategy, AdversarialStrategy):
         self._place = feature_place(self._discriminator, "the discriminator") if settings.matching else None
         self._share: float | None = self._agreed_share(context)
         self._losses = torch.full((2,), math.log(2.0), device=self._generator_device)  # generator's, discriminator's
+        if self._lengths is not None and settings.score_form != "window":
+            self._check_steps(settings)
+
+    def _check_steps(self, settings: Any) -> None:
+        """Raises ConfigError where scores of steps that are none cannot be left out."""
+        assert self._objective is not None
+        reason = f"objective={settings.objective} mixes the scores of a batch" if mixes_scores(self._objective) else ""
+        if self._penalties:
+            reason = f"penalty={','.join(settings.penalty)} takes the mean over all steps"
+        if reason:
+            raise ConfigError(
+                f"scoreForm={settings.score_form or 'none'}: windows of the data differ in length, and {reason}; "
+                "use scoreForm=window"
+            )
 
     def _agreed_share(self, context: LearningContext) -> float | None:
         """`freeze`, or None where losses cannot be compared. Raises ConfigError where it was asked for all the same."""
@@ -135,14 +165,17 @@ class CRNNGAN(SequenceStrategy, AdversarialStrategy):
         steps = min(batch.input.shape[1], self.context.settings.grow_steps * (1 + i // self._grow_every))
         noise = self.draw_noise(len(batch))
         noise = noise[:, :steps] if noise.dim() == 3 else noise  # one vector stands in all steps, however many
-        loss = self.context.processors["generator"].update(self.continuing_loss, noise, batch.input[:, :steps])
+        mask = mask_of(batch)
+        given = (noise, batch.input[:, :steps], None if mask is None else mask[:, :steps])
+        loss = self.context.processors["generator"].update(self.continuing_loss, *given)
         return LearnProgress(i, {"continuing": loss.total})
 
-    def continuing_loss(self, noise: Tensor, windows: Tensor) -> Tensor:
+    def continuing_loss(self, noise: Tensor, windows: Tensor, mask: Tensor | None = None) -> Tensor:
         """The squared error of each next event, the real ones before it being given."""
+        windows = hidden(windows, mask)
         previous = torch.cat((torch.zeros_like(windows[:, :1]), windows[:, :-1]), 1)
         made: Tensor = self._generator(noise, previous=previous.to(noise))
-        return mse_loss(made, windows.to(made))
+        return squared_error(made, windows.to(made), mask)
 
     def gate(self, player: str) -> Gate | None:
         share = self._share
@@ -157,16 +190,50 @@ class CRNNGAN(SequenceStrategy, AdversarialStrategy):
         return learns
 
     def reads_real(self) -> bool:
-        return self._place is not None or super().reads_real()
+        return self._place is not None or self._lengths is not None or super().reads_real()
+
+    def scores(self, samples: Tensor, batch: Batch | None) -> Tensor:
+        return score_of(self._discriminator(*shown(self._discriminator, samples, mask_of(batch))))
+
+    def draw_rest(self, batch: Batch) -> Drawn:
+        return super().draw_rest(batch)._replace(counted=steps_of(mask_of(batch)))
+
+    def halves(self, real_scores: Tensor, fake_scores: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor | None]:
+        assert self._objective is not None
+        return halves_of(self._objective, real_scores, fake_scores, drawn.counted if real_scores.dim() == 3 else None)
+
+    def played(self, fake_scores: Tensor, batch: Batch | None) -> Tensor:
+        counted = steps_of(mask_of(batch))
+        if counted is None or fake_scores.dim() < 3:
+            return super().played(fake_scores, batch)
+        assert self._objective is not None and batch is not None
+        real_scores = None
+        if self._objective.reads_real:
+            with torch.no_grad():
+                real_scores = self.scores(shown_rows(batch), batch)
+        return generator_of(self._objective, real_scores, fake_scores, counted)
 
     def generator_contest(self, fake: Tensor, batch: Batch | None) -> Loss:
         if self._place is None:
             return super().generator_contest(fake, batch)
         assert batch is not None
-        made = with_features(self._discriminator, self._place, fake)
+        mask = mask_of(batch)
+        made = self._features(fake, mask)
         with torch.no_grad():
-            real = with_features(self._discriminator, self._place, shown_rows(batch))
-        return Loss((real.features - made.features).square().mean())
+            real = self._features(shown_rows(batch), mask)
+        return Loss(mean_of((real - made).square(), steps_of(mask) if made.dim() == 3 else None))
+
+    def _features(self, rows: Tensor, mask: Tensor | None) -> Tensor:
+        """What the discriminator makes of rows inside: in every step, where not all steps count."""
+        assert self._place is not None
+        given = shown(self._discriminator, rows, mask)
+        return with_features(self._discriminator, self._place, *given, flat=mask is None).features
+
+    def noise(self, count: int, stream: RandomStream) -> Tensor:
+        return self.with_lengths(super().noise(count, stream), stream)
+
+    def generate(self, noise: Tensor) -> Tensor:
+        return self.cut(super().generate(self.without_lengths(noise)), noise)
 
 
 def cross_entropy_of(loss: Loss) -> Tensor:

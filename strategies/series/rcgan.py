@@ -14,7 +14,8 @@ class RCGAN(SequenceStrategy, ToldStrategy):
 
     Esteban, Hyland and Raetsch 2017, https://arxiv.org/abs/1706.02633, section 2.1: losses and optimisers of RGAN;
     noise of 10 numbers a step and 3 generator updates per iteration, as the authors' code has them for medical data.
-    Fakes have the labels of the real windows they are judged beside, so a label never tells a fake.
+    Fakes have the labels of the real windows they are judged beside, so a label never tells a fake. `wrongLabels=1`
+    lets real windows beside another class's label count as fake too, an option of the authors' code.
 
     Deviations: rows are drawn with replacement, not in epochs; labels are classes, where the paper's are seven yes-no
     answers at once; the order of the players does not change from epoch to epoch.

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
 from ganglion.engine.api import (
     Batch,
@@ -23,8 +22,9 @@ from ganglion.engine.api import (
     update_together,
 )
 from ganglion.strategies.adversarial import AdversarialStrategy
+from ganglion.strategies.masking import mask_of, shown, squared_error
 from ganglion.strategies.playing import AdversarialSettings
-from ganglion.strategies.series.windows import evaluated, need_sequences, postponed
+from ganglion.strategies.series.windows import PaddedStrategy, evaluated, need_sequences, postponed
 
 
 class RtsganSettings(AdversarialSettings):
@@ -48,7 +48,7 @@ class RtsganSettings(AdversarialSettings):
         return {**super().without_effect(), **dict.fromkeys(("noise_form", "score_form"), reason)}
 
 
-class RTSGAN(AdversarialStrategy):
+class RTSGAN(PaddedStrategy, AdversarialStrategy):
     """First an autoencoder learns to code whole windows, then a Wasserstein game learns to make codes.
 
     Pei et al. 2021, https://arxiv.org/abs/2112.12378: the autoencoder by its squared error with Adam 1e-3 and batches
@@ -56,10 +56,13 @@ class RTSGAN(AdversarialStrategy):
     iteration, penalty of weight 10, batch 512, 15,000 iterations. Noise is as long as a code, 96. Roles are generator,
     discriminator, encoder and decoder: `MLP,MLP,Recurrent,Recurrent`, or `learn --job rtsgan`.
 
+    Where the data have a field `mask`, what it calls 0 counts in no error, a code is that of a window's own steps (of
+    an encoder that takes `lengths`, as `Recurrent` does), and samples are as long as training windows.
+
     Deviations: a code is what the encoder network gives, not a pooled summary with all layers' states; the decoder is
     given the code in every step and not the last value, so that there is nothing to force in learning; the generator
     is a perceptron, in the source a residual one; 10,000 iterations for the autoencoder, where the source counts 1,000
-    epochs; missing values are not modelled.
+    epochs; neither missing values nor lengths are part of the code: lengths are drawn from those of the data.
     """
 
     Settings = RtsganSettings
@@ -119,13 +122,13 @@ class RTSGAN(AdversarialStrategy):
         """One update of encoder and decoder."""
         assert self.context.sampler is not None
         batch = self.context.sampler.next_batch(self.context.settings.pretrain_batch)
-        loss = update_together(self._pair, self.reconstruction_loss, batch.input)
+        loss = update_together(self._pair, self.reconstruction_loss, batch.input, mask_of(batch))
         return {"reconstruction": loss.total}
 
-    def reconstruction_loss(self, windows: Tensor) -> Tensor:
+    def reconstruction_loss(self, windows: Tensor, mask: Tensor | None = None) -> Tensor:
         """The mean squared error of windows (batch, steps, features) that went through encoder and decoder."""
-        codes: Tensor = self._encoder(windows)
-        return mse_loss(self.decoded(codes).to(windows.device), windows)
+        codes: Tensor = self._encoder(*shown(self._encoder, windows, mask))
+        return squared_error(self.decoded(codes).to(windows.device), windows, mask)
 
     def decoded(self, codes: Tensor) -> Tensor:
         """Windows of codes (batch, codeDim)."""
@@ -134,18 +137,19 @@ class RTSGAN(AdversarialStrategy):
 
     def real_batch(self) -> Batch:
         """Codes of the next real windows, as the encoder gives them when it does not learn; see `finetune`."""
-        windows = super().real_batch().input
+        batch = super().real_batch()
+        given = shown(self._encoder, batch.input, mask_of(batch))
         if not self.context.settings.finetune:
-            return Batch(evaluated(self._encoder, windows).to(self._discriminator_device))
+            return Batch(evaluated(self._encoder, *given).to(self._discriminator_device))
         with torch.no_grad():
-            codes: Tensor = self._encoder(windows)
+            codes: Tensor = self._encoder(*given)
         return Batch(codes.to(self._discriminator_device))
 
     def noise(self, count: int, stream: RandomStream) -> Tensor:
-        return self._draw(count, stream)
+        return self.with_lengths(self._draw(count, stream), stream)
 
     def generate(self, noise: Tensor) -> Tensor:
-        return self.decoded(super().generate(noise))
+        return self.cut(self.decoded(super().generate(self.without_lengths(noise))), noise)
 
 
 @hookimpl
