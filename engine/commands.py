@@ -16,6 +16,7 @@ from ganglion.engine.tables import clean_lines, clean_text, print_json, print_pa
 if TYPE_CHECKING:
     from ganglion.engine.contracts import Evaluation
 
+SHOWN = 5000  # characters of samples that a terminal is given
 NOT_REGISTERED = ("job", "role", "data", "chain", "compare")
 
 
@@ -238,7 +239,9 @@ class SampleSettings(Settings):
     """Keys of `ganglion sample`."""
 
     count: int = setting(64, "how many samples", ge=1, le=1_000_000)
-    out: str | None = setting(None, "file: .png, .npz or .csv; none: samples.png in the run's directory")
+    out: str | None = setting(
+        None, "file: .png, .npz, .csv, or .txt for text; none: samples.png (.txt) in the run's directory"
+    )
     seed: int = setting(0, "seed of the noise", ge=0)
     classes: str | None = setting(
         None,
@@ -254,20 +257,25 @@ def sample(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_js
     from dataclasses import replace
 
     from ganglion.engine.opening import draw_samples, named_classes
-    from ganglion.engine.pictures import save_samples
+    from ganglion.engine.pictures import joined, save_samples
 
     tag, keys = tag_and_keys(words)
     settings = own_settings(SampleSettings, keys, "ganglion sample")
     opened = _open(tag, settings.checkpoint, settings.device, plugins, runs)
     classes = named_classes(opened, settings.classes) if settings.classes is not None else ()
     samples = draw_samples(opened, settings.count, settings.seed, classes)
-    path = Path(settings.out) if settings.out else opened.run.directory / "samples.png"
-    save_samples(samples, replace(opened.spec, value_range=opened.data_range), path)
+    spec = replace(opened.spec, value_range=opened.data_range)
+    path = Path(settings.out) if settings.out else opened.run.directory / f"samples.{'txt' if spec.text else 'png'}"
+    save_samples(samples, spec, path)
+    texts = {"texts": spec.texts(samples)} if spec.text else {}
     if as_json:
-        print_json({"tag": opened.run.tag, "iteration": opened.iteration, "count": settings.count, "file": str(path)})
-    else:
-        say(f"{settings.count} samples of run '{opened.run.tag}' after {opened.iteration:,} iterations:")
-        print(clean_text(path))
+        told = {"tag": opened.run.tag, "iteration": opened.iteration, "count": settings.count, "file": str(path)}
+        print_json({**told, **texts})
+        return
+    say(f"{settings.count} samples of run '{opened.run.tag}' after {opened.iteration:,} iterations:")
+    if texts and settings.count * spec.shape[0] <= SHOWN:
+        print(clean_lines(joined(texts["texts"])))
+    print(clean_text(path))
 
 
 class EvaluateSettings(Settings):
@@ -281,7 +289,7 @@ class EvaluateSettings(Settings):
 
 def evaluate(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_json: bool) -> None:
     """The command `evaluate`."""
-    from ganglion.engine.evaluation import evaluate_run
+    from ganglion.engine.evaluation import described, evaluate_run
 
     tag, keys = tag_and_keys(words)
     own = {fold(info.key) for info in describe(EvaluateSettings)}
@@ -292,10 +300,12 @@ def evaluate(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_
         registry, run, settings.metric, settings.checkpoint, settings.device, settings.seed, others, say
     )
     if as_json:
-        print_json({"tag": run.tag, "evaluations": [evaluation._asdict() for evaluation in evaluations]})
+        print_json({"tag": run.tag, "evaluations": [described(evaluation) for evaluation in evaluations]})
         return
     for evaluation in evaluations:
         print_evaluation(evaluation)
+    if any("pictures" in evaluation.details for evaluation in evaluations):
+        say(f"pictures are in {run.evaluation()}")
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

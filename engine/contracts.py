@@ -39,6 +39,7 @@ class DataSpec:
     `shape` is (channels, height, width) for an image, (features,) for a vector, (steps, features) for a sequence.
     `value_range` is the closed interval of the training rows' values, None where unbounded. `classes` names the classes
     when targets are class indices; `target_shape` is the shape of a numeric target, None where there is none.
+    `text` says that each step of a sequence is one character, one-hot, and `features` are the characters.
     """
 
     kind: Kind
@@ -48,6 +49,11 @@ class DataSpec:
     target_shape: tuple[int, ...] | None = None
     features: tuple[str, ...] = ()
     sampling_rate: float | None = None
+    text: bool = False
+
+    def texts(self, samples: Tensor) -> list[str]:
+        """What samples (count, steps, features) of text say: in each step the character with the largest value."""
+        return ["".join(self.features[place] for place in row) for row in samples.argmax(2).tolist()]
 
 
 @dataclass(frozen=True)
@@ -507,11 +513,15 @@ class EvaluationContext:
 
 
 class Evaluation(NamedTuple):
-    """Named figures, and details (tables, lists) that go into the record but not onto one line."""
+    """Named figures, details (tables, lists) that go into the record but not onto one line, and pictures.
+
+    `pictures` are PNG files by name (`pca.png`): the engine writes them beside the record, and names them there.
+    """
 
     metric: str
     values: Mapping[str, float]
     details: Mapping[str, Any] = {}
+    pictures: Mapping[str, bytes] = {}
 
 
 class Metric(ABC):

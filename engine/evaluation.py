@@ -13,6 +13,7 @@ from ganglion.engine.assembly import load_data
 from ganglion.engine.contracts import DatasetFactory, Evaluation, EvaluationContext, Metric, Splits
 from ganglion.engine.documents import write_json
 from ganglion.engine.errors import ConfigError, PluginError
+from ganglion.engine.files import write_atomic
 from ganglion.engine.folders import data_context
 from ganglion.engine.job import naming_plugins, refuse_code, request
 from ganglion.engine.opening import Opened, draw_labelled, draw_samples, open_run
@@ -57,10 +58,27 @@ def evaluate_run(
         evaluation = each.evaluate(context)
         if not is_tag(evaluation.metric):  # it names a file
             raise PluginError(f"metric {type(each).__name__} calls itself {evaluation.metric!r}: expected a plain name")
-        document = {**evaluation._asdict(), "iteration": opened.iteration, "seed": seed, "keys": dict(keys)}
+        evaluation = _with_pictures_written(evaluation, run.evaluation())
+        document = {**described(evaluation), "iteration": opened.iteration, "seed": seed, "keys": dict(keys)}
         write_json(run.evaluation() / f"{evaluation.metric}.json", document)
         evaluations.append(evaluation)
     return evaluations
+
+
+def described(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation as the record has it."""
+    return {"metric": evaluation.metric, "values": evaluation.values, "details": evaluation.details}
+
+
+def _with_pictures_written(evaluation: Evaluation, folder: Path) -> Evaluation:
+    """The evaluation with its pictures written into `folder` and, in their place, their names among its details."""
+    for name in evaluation.pictures:
+        if not name.endswith(".png") or not is_tag(name.removesuffix(".png")):
+            raise PluginError(f"metric {evaluation.metric} calls a picture {name!r}: expected a plain name and .png")
+    for name, content in evaluation.pictures.items():
+        write_atomic(folder / name, content)
+    named = {"pictures": list(evaluation.pictures)} if evaluation.pictures else {}
+    return evaluation._replace(details={**evaluation.details, **named}, pictures={})
 
 
 def _check_keys(

@@ -40,7 +40,7 @@ MOST_IMAGES = 10_000
 MOST_PANELS = 12
 MOST_SERIES = 10
 DOTS_PER_INCH = 100
-EXTENSIONS = (".png", ".npz", ".csv")
+EXTENSIONS = (".png", ".npz", ".csv", ".txt")
 
 
 class PicturesSettings(Settings):
@@ -328,19 +328,30 @@ def _feature(spec: DataSpec, index: int) -> str:
 def save_samples(samples: Tensor, spec: DataSpec, path: Path) -> Path:
     """Write samples as a picture (.png), an array `input` (.npz) or a table (.csv: one row per sample, or per step).
 
-    Raises ConfigError for another extension, StoreError where `path` cannot be written.
+    Those of text as text (.txt), too. Raises ConfigError for another extension, StoreError where `path` cannot be
+    written.
     """
     extension = path.suffix.lower()
     if extension not in EXTENSIONS:
         raise ConfigError(f"out={path}: the extension says what to write: it must be one of {', '.join(EXTENSIONS)}")
     if extension == ".png":
         return draw(samples, spec, path)
+    if extension == ".txt":
+        if not spec.text:
+            raise ConfigError(f"out={path}: the samples are no text; write .png, .npz or .csv")
+        return _write(path, joined(spec.texts(samples)).encode(errors="replace"))
     array = samples.detach().cpu()
     if extension == ".csv":
         return _write(path, _table(array.to(torch.float64).numpy(), spec).encode())
     buffer = io.BytesIO()
     np.savez_compressed(buffer, input=(array.float() if array.dtype == torch.bfloat16 else array).numpy())
     return _write(path, buffer.getvalue())
+
+
+def joined(texts: Sequence[str]) -> str:
+    """A text in each line, or, where one has several lines itself, with a line of dashes between them."""
+    between = f"\n{'-' * 20}\n" if any("\n" in text for text in texts) else "\n"
+    return between.join(texts) + "\n"
 
 
 def _table(rows: Array, spec: DataSpec) -> str:

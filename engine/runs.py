@@ -142,7 +142,9 @@ class Run:
             if values.get("value_range") is not None:
                 values["value_range"] = tuple(float(bound) for bound in values["value_range"])
             _check_shape(values["shape"])
-            return DataSpec(**values), dict(document["scalers"])
+            spec = DataSpec(**values)
+            _check_text(spec)
+            return spec, dict(document["scalers"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"{path}: not the description of data that this version writes ({error})") from error
 
@@ -233,6 +235,12 @@ def _check_shape(shape: Any) -> None:
         raise ValueError(f"shape: {str(shape)[:60]}")
     if math.prod(lengths) > VALUES_LIMIT:
         raise ValueError(f"shape: more than {VALUES_LIMIT} values in a row")
+
+
+def _check_text(spec: DataSpec) -> None:
+    """Samples would be read by these characters. Raises ValueError where there is not one for every number."""
+    if spec.text and not (len(spec.shape) == 2 and [type(name) for name in spec.features] == [str] * spec.shape[1]):
+        raise ValueError("text: there is not one character for every feature")
 
 
 def _read_versioned(path: Path) -> dict[str, Any]:

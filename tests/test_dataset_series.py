@@ -426,7 +426,7 @@ def test_normalised_windows_give_what_was_taken_away_as_fields() -> None:
 
 
 def test_normalised_windows_of_a_data_set() -> None:
-    splits, scaler, _ = cut(simple(), Cutting(length=4, test_share=0.25, gap=4), "minmax", normalise=True)
+    splits, scaler, _ = cut(simple(), Cutting(length=4, test_share=0.25, gap=4), "minmax", normalise="window")
     batch = everything(splits.test)
     assert batch.input.mean(dim=1).abs().max() < 1e-5 and splits.train.spec.value_range is None
     rebuilt = scaler.inverse(batch.input * batch.fields["deviation"][:, None] + batch.fields["mean"][:, None])

@@ -324,7 +324,7 @@ def test_days_as_a_smart_grid_has_them(tmp_path: Path) -> None:
     wanted = [[float(cell) for cell in row.split(",")[1:]] for row in rows[96:192]]
     assert whole[0].allclose(torch.tensor(wanted), atol=1e-4)
     assert splits.train.spec.sampling_rate == pytest.approx(1 / 900)
-    with pytest.raises(ConfigError, match="only with a mean and a deviation"):
+    with pytest.raises(ConfigError, match="only with mean and deviation given"):
         source.unscale(train.input)
 
 

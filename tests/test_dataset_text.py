@@ -31,7 +31,7 @@ def test_windows_are_one_hot_characters_in_order_and_the_end_is_kept_for_testing
     assert len(splits.train) == 5 and len(splits.test) == 1
     rows = splits.train.rows(torch.tensor([0, 4])).input
     assert rows.argmax(2).tolist() == [[0, 1, 2], [1, 2, 0]] and rows.sum(2).tolist() == [[1.0] * 3] * 2
-    assert text.decode(splits.test.rows(torch.tensor([0])).input) == ["bca"]
+    assert splits.test.spec.text and splits.test.spec.texts(splits.test.rows(torch.tensor([0])).input) == ["bca"]
 
 
 def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
@@ -69,6 +69,6 @@ def test_a_recurrent_network_learns_to_spell(tmp_path: Path) -> None:
     }  # fmt: skip
     learn("Recurrent", "Text", keys, runs=tmp_path)
     samples = draw_samples(open_run(Registry().load(), Repository(tmp_path).find("t")), 20, 0)
-    text, _ = load(path, length=20)
-    right = [spelt in "hello world. " * 4 for spelt in text.decode(samples)]
+    _, splits = load(path, length=20)
+    right = [spelt in "hello world. " * 4 for spelt in splits.train.spec.texts(samples)]
     assert sum(right) >= 18

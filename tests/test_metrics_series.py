@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -19,11 +18,10 @@ from ganglion.engine.api import (
     EvaluationContext,
     LearningStrategy,
     Splits,
-    StoreError,
     TensorDataset,
 )
 from ganglion.engine.registry import Registry
-from ganglion.strategies.metrics.series import discriminative, mmd, pictures, timegandiscriminative, timeganpredictive
+from ganglion.strategies.metrics.series import discriminative, mmd, timegandiscriminative, timeganpredictive
 from ganglion.strategies.metrics.series.controls import CONTROLS, control
 from ganglion.strategies.metrics.series.discriminative import Discriminative, held_out_accuracy, shared_rows, steps_of
 from ganglion.strategies.metrics.series.memorising import Memorising, memorising, nearest, nearest_apart
@@ -685,36 +683,3 @@ def test_controls_keep_what_they_promise(name: str) -> None:
 def test_an_unknown_control() -> None:
     with pytest.raises(ConfigError, match=r"^there is no control 'frozn'; did you mean 'frozen'\?$"):
         control("frozn", sines(5), sines(5), 5, 0)
-
-
-def test_principal_components_are_those_of_real_windows_only() -> None:
-    real = torch.tensor([[0.0, 0, 0], [4, 0, 0], [0, 2, 0], [4, 2, 0]]).double()
-    ours, theirs = pictures.principal(real, torch.tensor([[2.0, 1, 50], [3, 1, -70]]).double())
-    assert ours.abs().tolist() == [[2.0, 1.0]] * 4
-    assert theirs.abs().tolist() == [[0.0, 0.0], [1.0, 0.0]]  # the third direction, which is theirs alone, is not seen
-
-
-def test_pictures_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Tensor] = []
-
-    def instead(real: Tensor, made: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        seen.extend((real, made))
-        return real[:, :2], made[:, :2]
-
-    monkeypatch.setattr(pictures, "neighbours", instead)
-    real, made = sines(1100, 1), sines(30, 2)
-    path = pictures.draw_projections(real, made, tmp_path / "new" / "points.png")
-    assert path.read_bytes().startswith(b"\x89PNG") and [len(each) for each in seen] == [1000, 30]
-    assert seen[0].shape == (1000, 12)  # the mean over features at each step
-    assert float(seen[1].sum()) == pytest.approx(float(made.mean(2).double().sum()), rel=1e-4)
-    lines = pictures.draw_autocorrelations(real, made, tmp_path / "lines.png")
-    first = lines.read_bytes()
-    assert pictures.draw_autocorrelations(real, made, lines).read_bytes() == first
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be written"):
-        pictures.draw_autocorrelations(real, made, tmp_path / "file" / "lines.png")
-
-
-def test_neighbours_of_few_points() -> None:
-    ours, theirs = pictures.neighbours(noise(12, 5).double(), noise(8, 5).double(), 0)
-    assert ours.shape == (12, 2) and theirs.shape == (8, 2)

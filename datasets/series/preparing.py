@@ -12,7 +12,7 @@ from torch import Tensor
 from ganglion.datasets.scaling import Scaler, check_scaled, fit_scaler
 from ganglion.datasets.series.cutting import Cutting, parts_of, starts_of
 from ganglion.datasets.series.record import Record, turned_round
-from ganglion.datasets.series.windows import Rows, Windows
+from ganglion.datasets.series.windows import Normalise, Rows, Windows
 from ganglion.engine.api import DataContext, DataError, DatasetFactory, DataSpec, Splits
 
 Missing = Literal["refuse", "fill", "mask"]
@@ -21,11 +21,11 @@ RANGES = {"minmax": (0.0, 1.0), "symmetric": (-1.0, 1.0)}
 
 
 class Treatment(NamedTuple):
-    """What is done to values: their scale, what missing ones become, whether windows are normalised."""
+    """What is done to values: their scale, what missing ones become, how windows are normalised."""
 
     scale: str
     missing: Missing = "refuse"
-    normalise: bool = False
+    normalise: Normalise = "none"
 
 
 class SeriesFactory(DatasetFactory):
@@ -62,9 +62,9 @@ class SeriesFactory(DatasetFactory):
         """What is done about missing values."""
         return "refuse"
 
-    def normalises(self) -> bool:
-        """Whether every window is brought to mean 0 and deviation 1."""
-        return False
+    def normalise(self) -> Normalise:
+        """Whether every window is brought to a scale of its own, and which."""
+        return "none"
 
     def load(self) -> Splits:
         record = self.read()
@@ -76,7 +76,7 @@ class SeriesFactory(DatasetFactory):
                 f"series, overlapping windows in random order, nothing held out"
             )
             record = turned_round(record) if self.settings.reverse else record
-        treatment = Treatment(scale, self.missing(), self.normalises())
+        treatment = Treatment(scale, self.missing(), self.normalise())
         splits, self.scaler = prepare(record, cutting, treatment, self.name, self.context.notify)
         return splits
 
@@ -105,7 +105,7 @@ def prepare(record: Record, cutting: Cutting, treatment: Treatment, name: str, n
     spec = DataSpec(
         "sequence",
         (cutting.length, len(record.features)),
-        value_range=None if normalise else _value_range(scale, source.values[used], name, notify),
+        value_range=_value_range(scale, normalise, source.values[used], name, notify),
         classes=record.classes,
         features=record.features,
         sampling_rate=record.rate,
@@ -205,8 +205,12 @@ def covered(starts: Tensor, length: int, rows: int) -> Tensor:
     return edges.cumsum(0)[:rows] > 0
 
 
-def _value_range(scale: str, values: Tensor, name: str, notify: Notify) -> tuple[float, float] | None:
+def _value_range(
+    scale: str, normalise: Normalise, values: Tensor, name: str, notify: Notify
+) -> tuple[float, float] | None:
     """The interval that the scale gives the training rows; says so where others leave it."""
+    if normalise != "none":
+        return (0.0, 1.0) if normalise == "range" else None
     if scale not in RANGES:
         return None
     low, high = RANGES[scale]

@@ -15,7 +15,18 @@ from ganglion.datasets.series.preparing import Missing, SeriesFactory
 from ganglion.datasets.series.reading import find_file, read_table, read_windows
 from ganglion.datasets.series.record import Record, padded
 from ganglion.datasets.series.recording import Meaning, to_record
+from ganglion.datasets.series.windows import TAKEN, Normalise
 from ganglion.engine.api import ConfigError, DataError, hookimpl, setting
+
+CALENDAR: Mapping[str, tuple[str, ...]] = {
+    "month": (
+        "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+        "December",
+    ),
+    "weekday": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+    "hour": tuple(str(hour) for hour in range(24)),
+    "day": tuple(str(day) for day in range(1, 32)),
+}  # fmt: skip
 
 
 class SeriesTableSettings(SeriesSettings):
@@ -29,6 +40,9 @@ class SeriesTableSettings(SeriesSettings):
     )
     covariates: tuple[str, ...] = setting((), "columns that are known beside the values: the field covariates")
     labels: tuple[str, ...] = setting((), "columns of classes: the first is the target, others are fields by name")
+    target: Literal["month", "weekday", "hour", "day"] | None = setting(
+        None, "the calendar label that is the class, where no column of labels is; it is no field then"
+    )
     group: str | None = setting(None, "column that says to which of several series a row belongs")
     missing: Literal["refuse", "fill", "mask"] = setting(
         "refuse", "missing values are an error, are the value before, or are 0 with a field mask that is 1 where seen"
@@ -39,8 +53,10 @@ class SeriesTableSettings(SeriesSettings):
     split: Literal["time", "series"] = setting(
         "time", "the later part of every series is held out, or series drawn at random, of each class alike"
     )
-    normalise: Literal["none", "window"] = setting(
-        "none", "window: each has mean 0 and deviation 1; both are given as the fields mean and deviation"
+    normalise: Literal["none", "window", "range"] = setting(
+        "none",
+        "window: each has mean 0 and deviation 1; range: each lies within 0..1; what was taken away is given as the "
+        "fields mean and deviation, or low and extent",
     )
     align: Literal["none", "day"] = setting("none", "day: windows begin at midnight, whatever the stride")
     separator: str = setting("auto", "between cells of a CSV file: auto, tab, or one character")
@@ -58,12 +74,14 @@ class SeriesTableSettings(SeriesSettings):
 class Series(SeriesFactory):
     """Windows of the series in a file: a row is a step, or one 3-D array in an NPZ file holds windows as they are.
 
-    Fields of a batch: `covariates` (batch, steps, columns), `mask` (batch, steps, features), `mean` and `deviation`
-    (batch, features), and whole numbers (batch,) by the names of calendar labels and further label columns. Windows
+    Fields of a batch: `covariates` (batch, steps, columns), `mask` (batch, steps, features), `mean` and `deviation`, or
+    `low` and `extent` (batch, features), and whole numbers (batch,) by the names of calendar labels and further label
+    columns. Windows
     never reach over two groups, and those in which a label changes are left out. Of windows as they are the last ones
     are held out, or with split=series ones drawn at random; gap then counts windows and is 0 unless it is given.
 
-    A day a window, as a smart grid's load is learnt: length=96 align=day normalise=window calendar=month,weekday.
+    A day a window, as a smart grid's load is learnt: length=96 align=day normalise=range calendar=month,weekday
+    target=month (`learn --job smart-grid`).
     """
 
     Settings = SeriesTableSettings
@@ -79,8 +97,8 @@ class Series(SeriesFactory):
     def missing(self) -> Missing:
         return cast("Missing", self.settings.missing)
 
-    def normalises(self) -> bool:
-        return bool(self.settings.normalise == "window")
+    def normalise(self) -> Normalise:
+        return cast("Normalise", self.settings.normalise)
 
     def cutting(self) -> Cutting:
         cutting, settings = super().cutting(), self.settings
@@ -112,7 +130,7 @@ class Series(SeriesFactory):
             self._steps,
         )
         record = to_record(table, meaning, self.name, self.context.notify)
-        return self._one_label(self._long_enough(record))
+        return self._with_target(self._one_label(self._long_enough(record)))
 
     def _check_windows(self, path: Path) -> None:
         """Raises where settings for rows meet a file of windows."""
@@ -161,12 +179,26 @@ class Series(SeriesFactory):
         only = " and ".join(part for part in (record.only, "keeps its label") if part)
         return replace(record, begins=before & same, only=only)
 
-    def unscale(self, samples: Tensor, mean: Tensor | None = None, deviation: Tensor | None = None) -> Tensor:
-        """Samples (count, steps, features) in the units of the file; of normalised ones with both fields."""
-        if self.normalises():
-            if mean is None or deviation is None:
-                raise ConfigError("Series: with normalise=window, samples have units only with a mean and a deviation")
-            samples = samples * deviation[:, None] + mean[:, None]
+    def _with_target(self, record: Record) -> Record:
+        """The record with one of the calendar labels as its class."""
+        kind = self.settings.target
+        if kind is None:
+            return record
+        if record.labels is not None:
+            raise ConfigError(f"Series: target={kind} and labels={','.join(self.settings.labels)}: give one of them")
+        if kind not in self.settings.calendar:
+            raise ConfigError(f"Series: target={kind} is not among calendar={','.join(self.settings.calendar)}")
+        first = {name: value for name, value in record.first.items() if name != kind}
+        return replace(record, first=first, labels=record.first[kind], classes=CALENDAR[kind])
+
+    def unscale(self, samples: Tensor, shift: Tensor | None = None, factor: Tensor | None = None) -> Tensor:
+        """Samples (count, steps, features) in the units of the file; of normalised ones with both of their fields."""
+        normalise = self.normalise()
+        if normalise != "none":
+            if shift is None or factor is None:
+                needed = " and ".join(TAKEN[normalise])
+                raise ConfigError(f"Series: with normalise={normalise}, samples have units only with {needed} given")
+            samples = samples * factor[:, None] + shift[:, None]
         return super().unscale(samples)
 
 

@@ -59,8 +59,8 @@ class Characters(Dataset):
 class Text(DatasetFactory):
     """Windows of a text's characters, each step one-hot over the characters that occur; the end is the test part.
 
-    Made for `strategy=BPTT criterion=NLL`, a network that foretells the next character. The features are named after
-    the characters.
+    Made for `strategy=BPTT criterion=NLL`, a network that foretells the next character; `ganglion sample` then writes
+    text. The features are named after the characters.
     """
 
     Settings = TextSettings
@@ -80,14 +80,10 @@ class Text(DatasetFactory):
         codes = torch.tensor([number[character] for character in text], dtype=torch.int64)
         length, share = self.settings.length, self.settings.test_share
         border = len(text) - round(share * len(text))
-        spec = DataSpec("sequence", (length, len(self.alphabet)), (0.0, 1.0), features=self.alphabet)
+        spec = DataSpec("sequence", (length, len(self.alphabet)), (0.0, 1.0), features=self.alphabet, text=True)
         parts = [self._part(spec, codes, 0, border), self._part(spec, codes, border, len(text)) if share else None]
         assert parts[0] is not None
         return Splits(train=parts[0], test=parts[1])
-
-    def decode(self, samples: Tensor) -> list[str]:
-        """The texts of samples (count, length, alphabet): in each step the character with the largest value."""
-        return ["".join(self.alphabet[place] for place in row) for row in samples.argmax(2).tolist()]
 
     def _part(self, spec: DataSpec, codes: Tensor, start: int, stop: int) -> Characters:
         length = self.settings.length

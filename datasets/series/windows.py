@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ganglion.engine.api import Batch, Dataset, DataSpec
+
+Normalise = Literal["none", "window", "range"]
+TAKEN: Mapping[Normalise, tuple[str, str]] = {"window": ("mean", "deviation"), "range": ("low", "extent")}
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,14 @@ class Rows:
 class Windows(Dataset):
     """Windows (steps, features) of `source` that begin at the rows `starts` (windows,).
 
-    A batch has the fields `along` as (batch, steps, ...) and `first` as (batch, ...). With `normalise`, the mean is
-    subtracted from every window and feature, which is then divided by its deviation (by 1 where it is 0); what was
-    taken away is given as the fields `mean` and `deviation`, (batch, features). Steps that the field `mask` calls
-    missing do not count, and stay 0.
+    A batch has the fields `along` as (batch, steps, ...) and `first` as (batch, ...). With normalise=window the mean is
+    subtracted from every window and feature, which is then divided by its deviation (by 1 where it is 0); with
+    normalise=range it is its least value, and its extent. What was taken away is given as the fields `mean` and
+    `deviation`, or `low` and `extent`, (batch, features). Steps that the field `mask` calls missing do not count, and
+    stay 0.
     """
 
-    def __init__(self, spec: DataSpec, source: Rows, starts: Tensor, normalise: bool = False) -> None:
+    def __init__(self, spec: DataSpec, source: Rows, starts: Tensor, normalise: Normalise = "none") -> None:
         self.spec = spec
         self.source = source
         self.starts = starts
@@ -62,7 +67,9 @@ class Windows(Dataset):
         fields |= {name: value.index_select(0, starts) for name, value in self.source.first.items()}
         target = None if self.source.target is None else self.source.target.index_select(0, starts)
         batch = Batch(self.source.values[places], target, fields)
-        return normalised(batch) if self.normalise else batch
+        if self.normalise == "none":
+            return batch
+        return normalised(batch) if self.normalise == "window" else ranged(batch)
 
     def targets(self) -> Tensor | None:
         return None if self.source.target is None else self.source.target.index_select(0, self.starts)
@@ -87,3 +94,17 @@ def normalised(batch: Batch) -> Batch:
     deviation = torch.where(flat, torch.zeros_like(deviation), deviation)
     apart = torch.where(flat[:, None], torch.zeros_like(apart), apart / divisor[:, None])
     return replace(batch, input=apart, fields={**batch.fields, "mean": mean, "deviation": deviation})
+
+
+def ranged(batch: Batch) -> Batch:
+    """Every window within 0..1 in every feature, a constant one at 0, and the fields `low` and `extent`."""
+    mask = batch.fields.get("mask")
+    seen = torch.ones_like(batch.input, dtype=torch.bool) if mask is None else mask.expand_as(batch.input) > 0
+    low = batch.input.masked_fill(~seen, torch.inf).amin(dim=1)
+    high = batch.input.masked_fill(~seen, -torch.inf).amax(dim=1)
+    any_seen = seen.any(dim=1)
+    low, high = (torch.where(any_seen, bound, torch.zeros_like(bound)) for bound in (low, high))
+    extent = high - low
+    divisor = torch.where(extent > 0, extent, torch.ones_like(extent))
+    within = torch.where(seen, (batch.input - low[:, None]) / divisor[:, None], torch.zeros_like(batch.input))
+    return replace(batch, input=within, fields={**batch.fields, "low": low, "extent": extent})

@@ -1,78 +1,65 @@
-"""Pictures that compare samples with real windows: projections and autocorrelations."""
+"""Pictures of samples beside real windows: two projections and the autocorrelations."""
 
 from __future__ import annotations
 
 import io
-import os
-from contextlib import suppress
-from pathlib import Path
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ganglion.engine.api import StoreError
+from ganglion.engine.api import Evaluation, EvaluationContext, Metric, Settings, hookimpl, setting, stream_seed
 from ganglion.strategies.metrics.series.series import autocorrelations
-from ganglion.strategies.metrics.series.windows import checked
+from ganglion.strategies.metrics.series.windows import made_windows, makes_series, real_windows, unit_scale
 
+NAME = "pictures-v1"
 REAL, MADE = "#777777", "#0072B2"
-MOST_POINTS = 1000
+MOST_PANELS = 12
 PERPLEXITY = 40.0
+ITERATIONS = 300  # of t-SNE, as published
 
 
-def draw_projections(real: Tensor, made: Tensor, path: Path, seed: int = 0) -> Path:
-    """Write a PNG of PCA and t-SNE of real windows and samples (count, steps, features), at most 1,000 of each.
+class PicturesSettings(Settings):
+    """Settings of the metric `pictures-v1`."""
 
-    As TimeGAN's code does, each window becomes the mean over its FEATURES at each step; PCA is fitted on real windows
-    only, t-SNE (perplexity 40) on both. The picture sees neither single features nor their relations. Raises DataError
-    for windows that are not finite, StoreError where `path` cannot be written.
+    count: int = setting(1000, "training windows at most, and as many samples, in the projections", ge=10)
+    lags: int = setting(64, "largest lag of the autocorrelation; half a window at most", unit="steps", ge=1)
 
-    Deviations: t-SNE runs scikit-learn's usual number of iterations, where the published code has 300.
+
+class Pictures(Metric):
+    """Pictures of samples beside training windows: `pca.png`, `tsne.png`, `autocorrelation.png`; no figure judges.
+
+    As TimeGAN's authors draw them (Yoon et al. 2019, https://papers.nips.cc/paper/8789, and its code): features are
+    mapped onto 0..1 by the training windows, each window becomes the mean over its FEATURES at each step, and up to
+    1,000 windows and as many samples are projected onto two dimensions, by the principal components of the training
+    windows and by t-SNE of both together (perplexity 40, 300 iterations). The autocorrelations are those of
+    `series-v1`, a panel per feature, at most 12.
+
+    What they do not show: single features and how they belong together, of which the mean is taken first, and copies,
+    which lie exactly where they should.
+
+    Deviations: t-SNE begins with the principal components, where it began at random then.
     """
-    generator = torch.Generator().manual_seed(seed)
-    ours, theirs = (
-        checked(windows, "pictures", what, 3)[torch.randperm(len(windows), generator=generator)[:MOST_POINTS]]
-        for windows, what in ((real, "real windows"), (made, "samples"))
-    )
-    series = (ours.double().mean(2), theirs.double().mean(2))
-    panels = (("PCA of real windows", principal(*series)), ("t-SNE", neighbours(*series, seed)))
 
-    def plot(figure: Any) -> None:
-        figure.set_size_inches(10, 4.5)
-        for number, (title, points) in enumerate(panels):
-            axes = figure.add_subplot(1, 2, number + 1)
-            for values, colour, label in zip(points, (REAL, MADE), ("real", "samples"), strict=True):
-                axes.scatter(values[:, 0], values[:, 1], s=8, c=colour, alpha=0.5, linewidths=0, label=label)
-            axes.set_title(title, fontsize=10)
-        axes.legend(frameon=False, fontsize=9)
+    Settings = PicturesSettings
 
-    return _write(plot, path)
+    def applies(self, context: EvaluationContext) -> bool:
+        return makes_series(context)
 
-
-def draw_autocorrelations(real: Tensor, made: Tensor, path: Path, lags: int = 64) -> Path:
-    """Write a PNG with the autocorrelations inside windows (count, steps, features), a panel per feature, at most 12.
-
-    Raises DataError for windows that are not finite, StoreError where `path` cannot be written.
-    """
-    both = [
-        autocorrelations(checked(windows, "pictures", what, 1), lags)
-        for windows, what in ((real, "real windows"), (made, "samples"))
-    ]
-
-    def plot(figure: Any) -> None:
-        features = min(both[0].shape[1], 12)
-        columns = min(features, 3)
-        lines = -(-features // columns)
-        figure.set_size_inches(3.5 * columns, 2.2 * lines + 0.4)
-        for feature in range(features):
-            axes = figure.add_subplot(lines, columns, feature + 1)
-            for values, colour, label in zip(both, (REAL, MADE), ("real", "samples"), strict=True):
-                axes.plot(range(1, len(values) + 1), values[:, feature].numpy(), color=colour, label=label)
-            axes.set_title(f"feature {feature}", fontsize=9)
-            axes.axhline(0.0, color="#D0D0D0", linewidth=0.8, zorder=0)
-        axes.legend(frameon=False, fontsize=9)
-
-    return _write(plot, path)
+    def evaluate(self, context: EvaluationContext) -> Evaluation:
+        train = real_windows(context, context.splits().train, NAME, "training windows", self.settings.count)
+        scale = unit_scale(train, NAME)
+        real, made = scale(train), scale(made_windows(context, NAME, len(train)))
+        rows = (real.double().mean(2), made.double().mean(2))
+        lines = (autocorrelations(real, self.settings.lags), autocorrelations(made, self.settings.lags))
+        drawn = {
+            "pca.png": draw_points("PCA of the training windows", *principal(*rows)),
+            "tsne.png": draw_points("t-SNE", *neighbours(*rows, stream_seed(context.seed, NAME, "t-SNE") % 2**32)),
+            "autocorrelation.png": draw_lines(*lines, context.spec.features),
+        }
+        return Evaluation(NAME, {"windows": float(len(real)), "samples": float(len(made))}, pictures=drawn)
 
 
 def principal(real: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,34 +71,73 @@ def principal(real: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
 
 def neighbours(real: Tensor, made: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Two-dimensional t-SNE of `real` and `made` (count, size) together, from a seed."""
+    import inspect
+
     from sklearn.manifold import TSNE  # late: it takes a while to load
 
     both = torch.cat([real, made])
     perplexity = min(PERPLEXITY, (len(both) - 1) / 3)
-    points = torch.from_numpy(TSNE(perplexity=perplexity, random_state=seed).fit_transform(both.numpy()))
+    # scikit-learn 1.5 gave the number of iterations another name
+    name = "max_iter" if "max_iter" in inspect.signature(TSNE).parameters else "n_iter"
+    projection = TSNE(perplexity=perplexity, random_state=seed, init="pca", **{name: ITERATIONS})
+    points = torch.from_numpy(projection.fit_transform(both.numpy()))
     return points[: len(real)], points[len(real) :]
 
 
-def _write(plot: Any, path: Path) -> Path:
-    """Draw without pyplot, which keeps every figure, with matplotlib's own style; write beside, then rename."""
+def draw_points(title: str, real: Tensor, made: Tensor) -> bytes:
+    """A PNG of two clouds of points (count, 2)."""
+
+    def plot(figure: Any) -> None:
+        figure.set_size_inches(5.5, 5)
+        axes = figure.add_subplot()
+        for points, colour, label in ((real, REAL, "real"), (made, MADE, "samples")):
+            axes.scatter(points[:, 0], points[:, 1], s=8, c=colour, alpha=0.5, linewidths=0, label=label)
+        axes.set_title(title, fontsize=10)
+        axes.legend(frameon=False, fontsize=9)
+
+    return _png(plot)
+
+
+def draw_lines(real: Tensor, made: Tensor, names: Sequence[str] = ()) -> bytes:
+    """A PNG of the autocorrelations (lags, features) of both, a panel per feature, with the features' names."""
+
+    def plot(figure: Any) -> None:
+        features = min(real.shape[1], MOST_PANELS)
+        columns = min(features, 3)
+        lines = -(-features // columns)
+        figure.set_size_inches(3.5 * columns, 2.2 * lines + 0.4)
+        for feature in range(features):
+            axes = figure.add_subplot(lines, columns, feature + 1)
+            for values, colour, label in ((real, REAL, "real"), (made, MADE, "samples")):
+                axes.plot(range(1, len(values) + 1), values[:, feature].numpy(), color=colour, label=label)
+            name = names[feature] if feature < len(names) else ""
+            axes.set_title(name if name.isprintable() and name else f"feature {feature}", fontsize=9, parse_math=False)
+            axes.axhline(0.0, color="#D0D0D0", linewidth=0.8, zorder=0)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        figure.supxlabel("lag in steps", fontsize=9)
+        axes.legend(frameon=False, fontsize=9)
+
+    return _png(plot)
+
+
+def _png(plot: Callable[[Any], None]) -> bytes:
+    """What `plot` draws on a figure, without pyplot, which keeps every figure, and with matplotlib's own style."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context():
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a name in a script that the font lacks is no reason to say anything
         matplotlib.rcdefaults()
         figure = Figure(dpi=100, layout="constrained")
         FigureCanvasAgg(figure)
         plot(figure)
-        buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise StoreError(f"{path}: cannot be written ({error.strerror})") from None
-    return path
+    return buffer.getvalue()
+
+
+@hookimpl
+def register_metrics(register: Any) -> None:
+    """pictures-v1."""
+    register(NAME, Pictures)
