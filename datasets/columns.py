@@ -49,6 +49,25 @@ def chosen(table: Columns, wanted: Sequence[str], key: str) -> list[int]:
     return positions
 
 
+def input_and_target(
+    table: Columns, columns: Sequence[str] | None, target: Sequence[str], classification: bool
+) -> tuple[list[int], list[int]]:
+    """Positions of the columns to learn from (none given: all others) and of the target. Raises ConfigError."""
+    names, targets = table.names, chosen(table, target, "target")
+    if columns is None:
+        inputs = [position for position in range(len(names)) if position not in targets]
+    else:
+        inputs = chosen(table, columns, "columns")
+    if not inputs:
+        raise ConfigError(f"Table: columns leaves no input: the file has {', '.join(names)}")
+    both = [names[position] for position in inputs if position in targets]
+    if both:
+        raise ConfigError(f"Table: column '{both[0]}' is both input and target: it can be only one")
+    if classification and len(targets) != 1:
+        raise ConfigError(f"Table: classification=true needs one target column, got {len(targets)}: set target=NAME")
+    return inputs, targets
+
+
 def numbers(table: Columns, position: int) -> Numbers:
     """A column as finite numbers. Raises DataError, naming row and column, for anything else."""
     column, name = table.values[position], table.names[position]

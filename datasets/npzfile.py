@@ -24,7 +24,10 @@ HEADER_READERS: dict[tuple[int, int], Any] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, SyntaxError, tokenize.TokenError)
+BROKEN = (
+    zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, SyntaxError, tokenize.TokenError,
+    RecursionError,
+)  # fmt: skip
 
 
 def read_npz(path: Path, limit: int = LIMIT) -> Columns:

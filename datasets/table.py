@@ -1,8 +1,8 @@
-"""Table: the rows of a CSV, NPZ or Parquet file."""
+"""Table: the rows of a CSV, NPZ, NPY or Parquet file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ganglion.datasets.places import find_path
-from ganglion.datasets.scaling import Scaler, check_scaled, fit_scaler
+from ganglion.datasets.scaling import Scaler, check_range, check_scaled, fit_known, known_range
 from ganglion.datasets.shares import held_out
 from ganglion.engine.api import (
-    ConfigError,
     DataContext,
     DataError,
     DatasetFactory,
@@ -30,24 +29,44 @@ from ganglion.engine.api import (
 class TableSettings(Settings):
     """Settings of Table."""
 
-    path: str = setting("", "the file (.csv, .tsv, .txt, .npz, .parquet), as it is or below a data folder")
+    path: str = setting("", "the file (.csv, .tsv, .txt, .npz, .npy, .parquet), as it is or below a data folder")
     columns: tuple[str, ...] | None = setting(None, "input columns by name or number from 0; none: all but the target")
     target: tuple[str, ...] = setting((), "target column, or columns, by name or number from 0")
     classification: bool = setting(False, "whether the target is a class")
     scale: Literal["standard", "minmax", "none"] = setting(
         "standard", "inputs with mean 0 and deviation 1, from 0 to 1, or as they are"
     )
+    value_range: tuple[float, ...] | None = setting(
+        None, "low,high between which all inputs are known to lie: what scale=minmax maps onto 0 to 1; none: unknown"
+    )
     test_share: float = setting(0.2, "share of the rows that is kept for testing", ge=0, lt=1)
     shuffle: bool = setting(True, "test rows are drawn at random; false: they are the last ones")
     separator: str = setting("auto", "between cells of a CSV file: auto, tab, or one character")
     header: bool | None = setting(None, "whether the first row of a CSV file holds names; none: it is guessed")
+    memory: Literal["auto", "resident", "file"] = setting(
+        "auto",
+        "an .npy file is held in memory (resident), or its rows are read when needed (file); auto: resident where it "
+        "takes at most 1 GiB and a quarter of the machine's memory",
+    )
+
+    def without_effect(self) -> Mapping[str, str]:
+        reasons = {} if self.scale != "standard" else {"value_range": "it has no effect with scale=standard"}
+        if not self.path.lower().endswith(".npy"):
+            reasons["memory"] = f"it is for .npy files: {self.path or 'any other'} is held in memory"
+        return reasons
 
 
 class Table(DatasetFactory):
-    """Rows of a CSV, NPZ or Parquet file as vectors, with a target that is a class or one or more numbers, or without.
+    """Rows of a CSV, NPZ, NPY or Parquet file as vectors, with a target of classes or numbers, or without.
 
     The scale is fitted on the training rows only, so test rows may lie outside 0 to 1; targets are never scaled. In an
     NPZ file each 1-D array is a column and each 2-D array a group of columns.
+
+    An NPY file, which may be larger than the memory, holds one array, row after row: 2-D for vectors, whose columns are
+    numbered, (rows, steps, features) for series, with a scale per feature, or (rows, channels, height, width) for
+    images, with one scale. Where there are more than four million values the scale is fitted on so many of them, from
+    end to end; where there are more than a million rows, neighbours are kept for testing together. Test rows are drawn
+    without regard to classes.
     """
 
     Settings = TableSettings
@@ -57,17 +76,24 @@ class Table(DatasetFactory):
         self.scaler: Scaler | None = None  # known once the file has been loaded
 
     def load(self) -> Splits:
-        inputs, features, target, classes = self._read(
-            find_path("Table", self.settings.path, self.context, folder=False)
-        )
+        settings = self.settings
+        path = find_path("Table", settings.path, self.context, folder=False)
+        known = known_range("Table: valueRange", settings.value_range)
+        if path.suffix.lower() == ".npy":
+            from ganglion.datasets.npyarray import load_array
+
+            splits, self.scaler = load_array(path, settings, self.context, known)
+            return splits
+        inputs, features, target, classes = self._read(path)
+        check_range(settings.path, inputs, known, features)
         test = self._test_rows(target if classes else None, len(inputs))
-        self.scaler = fit_scaler(self.settings.scale, inputs[~test])
+        self.scaler = fit_known(settings.scale, inputs[~test], known)
         scaled = self.scaler.forward(inputs).to(torch.get_default_dtype())
-        check_scaled(self.settings.path, scaled, self.scaler, features)
+        check_scaled(settings.path, scaled, self.scaler, features)
         spec = DataSpec(
             "vector",
             (len(features),),
-            value_range=(0.0, 1.0) if self.settings.scale == "minmax" else None,
+            value_range=(0.0, 1.0) if settings.scale == "minmax" else known,
             classes=classes,
             target_shape=None if target is None or classes else tuple(target.shape[1:]),
             features=features,
@@ -79,21 +105,16 @@ class Table(DatasetFactory):
         return Splits(train=part(~test), test=part(test) if bool(test.any()) else None)
 
     def unscale(self, samples: Tensor) -> Tensor:
-        """Samples (count, columns) in the units of the file, once it has been loaded."""
+        """Samples (count, *shape) in the units of the file, once it has been loaded."""
         assert self.scaler is not None, "load comes first"
         return self.scaler.inverse(samples)
 
     def _read(self, path: Path) -> tuple[Tensor, tuple[str, ...], Tensor | None, tuple[str, ...]]:
         """Inputs (rows, columns), their names, the target and its classes."""
-        from ganglion.datasets.columns import chosen, labels, numbers
+        from ganglion.datasets.columns import input_and_target, labels, numbers
 
-        settings, table = self.settings, read_file(path, self.settings.separator, self.settings.header)
-        targets = chosen(table, settings.target, "target")
-        if settings.columns is None:
-            inputs = [position for position in range(len(table.names)) if position not in targets]
-        else:
-            inputs = chosen(table, settings.columns, "columns")
-        self._check_columns(table.names, inputs, targets)
+        settings, table = self.settings, read_file(path, self.settings.separator, self.settings.header, ", .npy")
+        inputs, targets = input_and_target(table, settings.columns, settings.target, settings.classification)
         values = torch.stack([torch.from_numpy(numbers(table, position)) for position in inputs], dim=1)
         features = tuple(table.names[position] for position in inputs)
         if settings.classification:
@@ -104,17 +125,6 @@ class Table(DatasetFactory):
         target = torch.stack([torch.from_numpy(numbers(table, position)) for position in targets], dim=1)
         return values, features, target.to(torch.get_default_dtype()), ()
 
-    def _check_columns(self, names: Sequence[str], inputs: Sequence[int], targets: Sequence[int]) -> None:
-        if not inputs:
-            raise ConfigError(f"Table: columns leaves no input: the file has {', '.join(names)}")
-        both = [names[position] for position in inputs if position in targets]
-        if both:
-            raise ConfigError(f"Table: column '{both[0]}' is both input and target: it can be only one")
-        if self.settings.classification and len(targets) != 1:
-            raise ConfigError(
-                f"Table: classification=true needs one target column, got {len(targets)}: set target=NAME"
-            )
-
     def _test_rows(self, classes: Tensor | None, count: int) -> Tensor:
         if self.settings.shuffle:
             groups = torch.zeros(count, dtype=torch.int64) if classes is None else classes
@@ -124,8 +134,11 @@ class Table(DatasetFactory):
         return mask
 
 
-def read_file(path: Path, separator: str, header: bool | None) -> Any:
-    """The columns of the file, by the reader that its ending asks for; readers are imported only when one is needed."""
+def read_file(path: Path, separator: str, header: bool | None, others: str = "") -> Any:
+    """The columns of the file, by the reader that its ending asks for; readers are imported only when one is needed.
+
+    `others` are further endings that the caller takes, for the message.
+    """
     ending = path.suffix.lower()
     if ending in (".csv", ".tsv", ".txt"):
         from ganglion.datasets.csvfile import read_csv
@@ -139,7 +152,7 @@ def read_file(path: Path, separator: str, header: bool | None) -> Any:
         from ganglion.datasets.parquetfile import read_parquet
 
         return read_parquet(path)
-    raise DataError(f"{path}: ends in '{ending}', expected .csv, .tsv, .txt, .npz or .parquet")
+    raise DataError(f"{path}: ends in '{ending}', expected .csv, .tsv, .txt, .npz{others} or .parquet")
 
 
 @hookimpl

@@ -170,7 +170,7 @@ def runs_command(runs: str | None, as_json: bool) -> None:
 def sample_command(words: tuple[str, ...], plugins: tuple[str, ...], runs: str | None, as_json: bool) -> None:
     """Draw samples from a run, also while it is still learning. TAG: the newest run if left out.
 
-    out= a file: .png (picture), .npz or .csv (numbers).
+    out= a file: .png (picture), .npz or .csv (numbers), .txt (text, where the data are text).
     """
     from ganglion.engine.commands import sample
 
@@ -275,6 +275,37 @@ def check_command(words: tuple[str, ...], plugins: tuple[str, ...], as_json: boo
     from ganglion.engine.checkcommand import check
 
     check(words, plugins, as_json)
+
+
+@cli.command(name="bench")
+@click.argument("tasks", nargs=-1, metavar="[TASK]...")
+@click.option("--pairs", default=9, show_default=True, type=click.IntRange(1, 1000), help="Rounds.")
+@click.option(
+    "--seconds", default=2.0, show_default=True, type=click.FloatRange(0.001, 3600), metavar="SECONDS",
+    help="How long each takes per round.",
+)  # fmt: skip
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 1024), help="Threads of torch.")
+@click.option("--device", default="cpu", show_default=True, help="Where all of them compute: cpu, cuda, cuda:1.")
+@click.option("--processes/--no-processes", default=True, help="Whether start-up and memory are measured too.")
+@json_option
+def bench_command(
+    tasks: tuple[str, ...],
+    pairs: int,
+    seconds: float,
+    threads: int,
+    device: str,
+    processes: bool,
+    as_json: bool,
+) -> None:
+    """Time the engine on this machine against loops written by hand: in turn, in one process, the same mathematics.
+
+    TASK: circle, dianne, mnist-16, mnist-64, mnist-256, dcgan-28, wgan-gp, rgan-24, rgan-96, or overhead, what the
+    engine adds to the torch calls of an iteration. All of them if left out: about half an hour.
+    """
+    from ganglion.engine.bench.measuring import How
+    from ganglion.engine.benchcommand import bench_command
+
+    bench_command(tasks, How(pairs, seconds, threads, device), processes, as_json)
 
 
 @cli.command(name="doctor")

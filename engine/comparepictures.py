@@ -90,7 +90,7 @@ def slice_of(count: int, most: int) -> Any:
     """Indices of at most `most` of `count` rows, from end to end: rows may be sorted."""
     import torch
 
-    return torch.linspace(0, count - 1, min(most, count)).long()
+    return torch.linspace(0, count - 1, min(most, count)).long().clamp_(max=count - 1)  # float32 may round it up
 
 
 def _image(axes: Axes, item: tuple[str, Any]) -> None:

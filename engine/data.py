@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -14,6 +14,7 @@ from ganglion.engine.contracts import Batch, Dataset, DataSpec, Range
 from ganglion.engine.errors import DataError
 
 VALUES_AT_ONCE = 1 << 26
+CHECKED_ROWS = 1024  # of data that are not in memory, where they have more than VALUES_AT_ONCE values
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
@@ -121,8 +122,7 @@ def data_digest(dataset: Dataset, samples: int = 256) -> str:
     count = len(dataset)
     digest = hashlib.sha256(repr((count, dataset.spec)).encode())
     if count:
-        spaced = torch.linspace(0, count - 1, min(count, samples), dtype=torch.float64).round().to(torch.int64)
-        batch = dataset.rows(spaced)
+        batch = dataset.rows(_spaced(count, samples))
         named = {"input": batch.input, "target": batch.target, **batch.fields}
         for name, value in named.items():
             if value is not None:
@@ -131,18 +131,35 @@ def data_digest(dataset: Dataset, samples: int = 256) -> str:
     return digest.hexdigest()
 
 
+def _spaced(count: int, samples: int) -> Tensor:
+    """At most so many of `count` rows, evenly spaced, the first and the last among them."""
+    return torch.linspace(0, count - 1, min(count, samples), dtype=torch.float64).round().to(torch.int64)
+
+
 def check_finite(dataset: Dataset, name: str, rows_at_once: int = 65536) -> None:
-    """Raises DataError, naming row and column, for the first NaN or infinity among the numbers of `dataset`."""
+    """Raises DataError, naming row and column, for the first NaN or infinity among the numbers of `dataset`.
+
+    Large data that are not in memory would take as long to read as an epoch: of them some rows are checked.
+    """
     if isinstance(dataset, TensorDataset) and not dataset.input.is_floating_point():
         dataset = TensorDataset(dataset.spec, dataset.input[:, :0], dataset.target, dataset.fields)  # no bytes to check
-    rows_at_once = max(1, min(rows_at_once, VALUES_AT_ONCE // max(1, math.prod(dataset.spec.shape))))
-    for start in range(0, len(dataset), rows_at_once):
-        batch = dataset.rows(torch.arange(start, min(start + rows_at_once, len(dataset))))
+    for rows in _checked_rows(dataset, rows_at_once):
+        batch = dataset.rows(rows)
         for label, value in {"input": batch.input, "target": batch.target, **batch.fields}.items():
-            _check_part(name, label, value, start, dataset)
+            _check_part(name, label, value, rows, dataset)
 
 
-def _check_part(name: str, label: str, value: Tensor | None, start: int, dataset: Dataset) -> None:
+def _checked_rows(dataset: Dataset, rows_at_once: int) -> Iterator[Tensor]:
+    count, values = len(dataset), max(1, math.prod(dataset.spec.shape))
+    at_once = max(1, min(rows_at_once, VALUES_AT_ONCE // values))
+    if not dataset.resident and count * values > VALUES_AT_ONCE:
+        yield from _spaced(count, min(CHECKED_ROWS, max(2, VALUES_AT_ONCE // values))).split(at_once)
+        return
+    for start in range(0, count, at_once):
+        yield torch.arange(start, min(start + at_once, count))
+
+
+def _check_part(name: str, label: str, value: Tensor | None, rows: Tensor, dataset: Dataset) -> None:
     if value is None or not value.is_floating_point() or bool(value.isfinite().all()):
         return
     row, *place = (~value.isfinite()).nonzero()[0].tolist()
@@ -150,5 +167,5 @@ def _check_part(name: str, label: str, value: Tensor | None, start: int, dataset
     features = dataset.spec.features
     if label == "input" and len(place) == 1 and len(features) == value.shape[1]:
         column = f"'{features[place[0]]}'"
-    where = f"{label} row {start + row}" + (f", column {column}," if column else "")
+    where = f"{label} row {int(rows[row])}" + (f", column {column}," if column else "")
     raise DataError(f"{name}: {where} is {value[(row, *place)].item()}, but every value must be a finite number")

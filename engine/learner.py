@@ -209,9 +209,8 @@ class Learner:
         count = self.job.samples or (500 if session.spec.kind == "vector" else 64)
         stream = RandomStream(session.plan.job.seed, "pictures", session.streams.device)
         plain = session.data.plain
-        rows = torch.linspace(
-            0, len(plain) - 1, min(4 * count, len(plain))
-        ).long()  # from end to end: rows may be sorted
+        last = len(plain) - 1  # rows from end to end: they may be sorted; above 2**24 the last would be rounded up
+        rows = torch.linspace(0, last, min(4 * count, len(plain))).long().clamp_(max=last)
         with session.judging():
             noise = session.strategy.noise(count, stream)
             if noise is None:

@@ -13,7 +13,7 @@ from pydantic import model_validator
 
 from ganglion.engine.contracts import Method
 from ganglion.engine.settings import Settings, setting
-from ganglion.engine.slots import SlotMethod, Tensors
+from ganglion.engine.slots import SlotMethod, Tensors, count_on
 
 
 class SgdSettings(Settings):
@@ -77,7 +77,7 @@ class AdamWSettings(AdamSettings):
 def _adam(kernel: Any, weight_decay: float, settings: AdamSettings, tensors: list[Tensors], rate: float) -> None:
     """One step of Adam or AdamW on (parameters, gradients, averages, squares, steps)."""
     parameters, gradients, averages, squares, steps = tensors
-    torch._foreach_add_(steps, 1)
+    count_on(steps)
     kernel(
         parameters,
         gradients,

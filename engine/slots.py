@@ -52,7 +52,7 @@ class SlotMethod(Method):
     def __init__(self, settings: Any, network: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
         super().__init__(settings, network, parameters)
         self._names = parameter_names(network, self.parameters)
-        self._slots = {slot: [_zero(slot, parameter) for parameter in self.parameters] for slot in self.slot_names()}
+        self._slots = {slot: _zeros(slot, self.parameters) for slot in self.slot_names()}
         places: dict[tuple[torch.device, torch.dtype], list[int]] = {}
         for index, parameter in enumerate(self.parameters):
             places.setdefault((parameter.device, parameter.dtype), []).append(index)
@@ -87,10 +87,21 @@ class SlotMethod(Method):
             load_tensors(dict(zip(self._names, tensors, strict=True)), state.get(slot, {}), slot)
 
 
-def _zero(slot: str, parameter: Tensor) -> Tensor:
-    if slot == "step":  # float32 beside the parameter, as the fused kernels want it
-        return torch.zeros((), dtype=torch.float32, device=parameter.device)
-    return torch.zeros_like(parameter, requires_grad=False)
+def _zeros(slot: str, parameters: Sequence[Tensor]) -> Tensors:
+    """One tensor per parameter; steps are float32 views of one tensor per device, which counts them all at once."""
+    if slot != "step":
+        return [torch.zeros_like(parameter, requires_grad=False) for parameter in parameters]
+    bases = {each.device: torch.zeros(len(parameters), device=each.device, dtype=torch.float32) for each in parameters}
+    return [bases[parameter.device][place] for place, parameter in enumerate(parameters)]
+
+
+def count_on(steps: Tensors) -> None:
+    """Add 1 to steps, in one call where all that share a tensor are meant."""
+    base = steps[0]._base
+    if base is not None and base.numel() == len(steps):
+        base.add_(1)
+    else:
+        torch._foreach_add_(steps, 1)
 
 
 def _pick(tensors: Sequence[Tensor], indices: Sequence[int]) -> Tensors:

@@ -1,0 +1,122 @@
+"""What no engine can be faster than: the matrix products of an iteration, and the memory that its optimisers move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ganglion.engine.bench.timing import seconds_of
+from ganglion.engine.session import Session
+
+# What multiplies matrices, by torch's own names; convolutions and recurrent layers count as such.
+PRODUCTS = frozenset({
+    "mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "linear", "convolution", "convolution_backward",
+    "convolution_overrideable", "convolution_backward_overrideable", "mkldnn_rnn_layer", "mkldnn_rnn_layer_backward",
+    "_cudnn_rnn", "_cudnn_rnn_backward",
+})  # fmt: skip
+REPEATS = 5
+LEAST_SECONDS = 0.002  # per repeat
+LEAST_BYTES = 1 << 16
+
+
+class Call(NamedTuple):
+    """One call into torch, as it came, and how often one like it came."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+    times: int
+
+
+class Limits(NamedTuple):
+    """Seconds per iteration of the matrix products alone, and of the optimisers' memory traffic alone."""
+
+    products: float
+    optimisers: float
+
+
+class Recorder(TorchDispatchMode):
+    """Takes down every call that torch carries out, below autograd, with its arguments where `keep` asks for them."""
+
+    def __init__(self, keep: Callable[[str], bool] = lambda name: False) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.keep = keep
+        self.names: list[str] = []
+        self.calls: dict[str, Call] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func).split(".")[1]
+        self.names.append(name)
+        if self.keep(name):
+            known = f"{func}{[_described(leaf) for leaf in tree_leaves((args, kwargs))]}"
+            before = self.calls[known].times if known in self.calls else 0
+            self.calls[known] = Call(func, args, kwargs or {}, before + 1)
+        return func(*args, **(kwargs or {}))
+
+
+def _described(leaf: Any) -> Any:
+    return (tuple(leaf.shape), leaf.stride(), leaf.dtype) if isinstance(leaf, Tensor) else leaf
+
+
+def limits_of(session: Session, iteration: int) -> Limits:
+    """The limits of one iteration of an eager session, which is carried out for it."""
+    device = next(iter(session.devices.values()))
+    before = {role: chain.updates for role, chain in session.chains.items()}
+    with Recorder(PRODUCTS.__contains__) as recorder:
+        session.strategy.process_iteration(iteration)
+    products = sum(call.times * _seconds(call, device.type) for call in recorder.calls.values())
+    optimisers = 0.0
+    for role, chain in session.chains.items():
+        moved, held = traffic(chain.parameters, chain.method.state_dict())
+        updates = chain.updates - before[role]
+        optimisers += updates * moved / copy_bandwidth(held, session.devices[role])
+    return Limits(products, optimisers)
+
+
+def traffic(parameters: Sequence[Tensor], memory: Mapping[str, Any]) -> tuple[int, int]:
+    """Bytes that one update moves, and bytes that it works on.
+
+    Parameters and what the method remembers are read and written, gradients read: seven times the weights for Adam.
+    """
+    weights = _bytes(parameters)
+    remembered = _bytes(tree_leaves(memory))
+    return 3 * weights + 2 * remembered, 2 * weights + remembered
+
+
+def _bytes(tensors: Sequence[Any]) -> int:
+    return sum(each.numel() * each.element_size() for each in tensors if isinstance(each, Tensor))
+
+
+def copy_bandwidth(held: int, device: torch.device) -> float:
+    """Bytes per second, read and written, of a copy that works on as many bytes: in a cache where they fit in one."""
+    half = max(held, LEAST_BYTES) // 2
+    source = torch.zeros(half, dtype=torch.uint8, device=device)
+    target = torch.ones_like(source)
+    return 2 * half / _fastest(lambda: target.copy_(source), device.type)
+
+
+@torch.no_grad()
+def _seconds(call: Call, device: str) -> float:
+    return _fastest(lambda: call.function(*call.arguments, **call.keywords), device)
+
+
+def _fastest(action: Callable[[], object], device: str) -> float:
+    """Seconds of one action: the shortest mean of some repeats."""
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            action()
+
+    run(1)
+    times = max(1, round(LEAST_SECONDS / max(seconds_of(run, 1, device), 1e-9)))
+    return min(_means(run, times, device))
+
+
+def _means(run: Callable[[int], None], times: int, device: str) -> Iterator[float]:
+    for _ in range(REPEATS):
+        yield seconds_of(run, times, device) / times
