@@ -18,6 +18,7 @@ from ganglion.engine.tracing import Compiler, inductor
 WORTH = 240.0  # seconds that a run must be expected to take before graphs are tried: they take up to a minute to make
 MARGIN = 0.95  # what the graphs' time must be below, as a share of the time without
 ROUNDS = 3
+GLANCE = 0.03  # seconds of measuring whether a run is long enough
 MOST_SECONDS = 300.0  # of making graphs, after which the rest is carried out as it is written
 
 
@@ -48,8 +49,10 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in ([named] if named else ["g++", "clang++", "cl"]))
 
 
-def settle_execution(session: Session) -> Execution:
+def settle_execution(session: Session, seconds: float | None = None) -> Execution:
     """Set up what the job's `execution` names, `auto` being decided here; the session's state is left as it was.
+
+    `seconds` is what an iteration takes as it is written, where that is known.
 
     Raises ConfigError for `graph`.
     """
@@ -66,10 +69,10 @@ def settle_execution(session: Session) -> Execution:
         return Execution("compile", "asked for")
     if not on_cpu:
         return Execution("eager", "graphs are tried by themselves on CPUs only")
-    return _measured(session)
+    return _measured(session, seconds)
 
 
-def _measured(session: Session) -> Execution:
+def _measured(session: Session, seconds: float | None) -> Execution:
     """Try graphs where the run is long enough to pay for them, and keep them where they are faster."""
     weights, state = copied(session.weights()), copied(session.state_dict())
 
@@ -78,7 +81,7 @@ def _measured(session: Session) -> Execution:
         session.load_state_dict(state)
 
     try:
-        eager = seconds_per_iteration(session)
+        eager = seconds or seconds_per_iteration(session, GLANCE)
         restore()
         expected = _expected(session, eager)
         if expected < WORTH:
@@ -87,7 +90,7 @@ def _measured(session: Session) -> Execution:
         began = time.monotonic()
         _make_graphs(session, capture)
         spent = time.monotonic() - began
-        times = {"compile": float("inf"), "eager": eager}
+        times = {"compile": float("inf"), "eager": float("inf")}
         for _ in range(ROUNDS):
             for name, best in times.items():
                 restore()

@@ -178,8 +178,9 @@ def _carry_out(
         if not any(trace.shows for trace in traces.traces):  # this must be said, whatever is shown
             for sentence in damaged:
                 notify(sentence)
-        said = [*notices, *damaged, *settle_threads(session), *slower_in_bf16(session)]
-        execution = execution or settle_execution(session)
+        threads = settle_threads(session)
+        said = [*notices, *damaged, *threads.notices, *slower_in_bf16(session)]
+        execution = execution or settle_execution(session, threads.seconds)
         session.plan.values[session.plan.key("execution")] = execution.name
         write_documents(run, registry, session, learner, resumed, execution)
         return _learn(run, session, learner, traces, [*said, *execution.notices()], where)

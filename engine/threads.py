@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -16,22 +18,29 @@ SLOW = 1.0  # seconds per iteration above which one is enough
 MARGIN = 0.9  # more threads must be clearly faster: on a busy machine they are much slower
 
 
-def settle_threads(session: Session) -> list[str]:
-    """Decide the number of threads, before iteration 0 and for good; sentences on why."""
+class Threads(NamedTuple):
+    """Sentences on what was decided, and the seconds that an iteration takes with it, where that was measured."""
+
+    notices: Sequence[str] = ()
+    seconds: float | None = None
+
+
+def settle_threads(session: Session) -> Threads:
+    """Decide the number of threads, before iteration 0 and for good."""
     wanted = session.plan.values.get(session.plan.key("threads"))
     if wanted is not None:
         torch.set_num_threads(int(wanted))
-        return []
-    threads, sentence = choose_threads(session)
+        return Threads()
+    threads, settled = choose_threads(session)
     session.plan.values[session.plan.key("threads")] = threads
-    return [sentence] if sentence else []
+    return settled
 
 
-def choose_threads(session: Session) -> tuple[int, str | None]:
-    """Set and return the number of threads, and a sentence on why; the session's state is left as it was."""
+def choose_threads(session: Session) -> tuple[int, Threads]:
+    """Set and return the number of threads, and why; the session's state is left as it was."""
     cores = usable_cores()
     if cores == 1 or any(device.type != "cpu" for device in session.devices.values()):
-        return torch.get_num_threads(), None
+        return torch.get_num_threads(), Threads()
     weights, state = copied(session.weights()), copied(session.state_dict())
     times = dict.fromkeys((1, cores), float("inf"))
     try:
@@ -45,17 +54,18 @@ def choose_threads(session: Session) -> tuple[int, str | None]:
         chosen = cores if times[cores] < MARGIN * times[1] else 1
         torch.set_num_threads(chosen)
     measured = ", ".join(f"{threads}: {1e3 * seconds:.2f} ms" for threads, seconds in times.items())
-    return chosen, f"threads={chosen} (measured per iteration, by threads: {measured})"
+    sentence = f"threads={chosen} (measured per iteration, by threads: {measured})"
+    return chosen, Threads([sentence], times[chosen])
 
 
-def seconds_per_iteration(session: Session) -> float:
-    """The shortest of some iterations, the first of them not counted."""
+def seconds_per_iteration(session: Session, seconds: float = SECONDS) -> float:
+    """The shortest of the iterations that fit in so many seconds, the first of them not counted."""
     last = max(0, session.plan.job.iterations - 1)  # past any warm-up
     began = time.perf_counter()
     session.strategy.process_iteration(last)
-    best, until = float("inf"), time.perf_counter() + SECONDS
-    if until - SECONDS - began > SLOW:  # warming up does not matter then
-        return until - SECONDS - began
+    best, until = float("inf"), time.perf_counter() + seconds
+    if until - seconds - began > SLOW:  # warming up does not matter then
+        return until - seconds - began
     while time.perf_counter() < until:
         began = time.perf_counter()
         session.strategy.process_iteration(last)

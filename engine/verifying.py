@@ -217,4 +217,3 @@ def _settled(stored: Mapping[str, Any]) -> dict[str, Any]:
     settings = stored.get("settings") or {}
     keys = [key for name in ("threads", "execution") for key in (f"job.{name}", name) if settings.get(key) is not None]
     return {key: settings[key] for key in keys}
-

@@ -74,13 +74,14 @@ class _Adam:
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self.parameters = list(parameters)
         self.averages, self.squares = ([torch.zeros_like(each) for each in self.parameters] for _ in range(2))
-        self.steps = [torch.zeros((), device=each.device) for each in self.parameters]
+        self.counts = torch.zeros(len(self.parameters), device=self.parameters[0].device)
+        self.steps = list(self.counts.unbind())
 
     @torch.no_grad()
     def step(self) -> None:
         """One update; the gradients are dropped."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        torch._foreach_add_(self.steps, 1)
+        self.counts.add_(1)
         torch._fused_adam_(
             self.parameters, gradients, self.averages, self.squares, [], self.steps, lr=RATE, beta1=0.9, beta2=0.999,
             weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
