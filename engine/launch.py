@@ -12,7 +12,7 @@ from ganglion.engine.assembly import assemble, resolve_job
 from ganglion.engine.contracts import Trace
 from ganglion.engine.data import check_finite
 from ganglion.engine.errors import ConfigError, EngineError, PluginError, RunError, StoreError, fold
-from ganglion.engine.execution import settle_execution
+from ganglion.engine.execution import refusals, settle_execution
 from ganglion.engine.folders import data_context
 from ganglion.engine.job import NAMES, JobRequest, naming_plugins, request
 from ganglion.engine.learner import Learner, Outcome
@@ -206,6 +206,7 @@ def _learn(run: Run, session: Session, learner: Learner, traces: Traces, notices
             seconds=round(outcome.seconds, 3),
             ended=now(),
             result=outcome.values,
+            as_written=refusals(session),
         )
     except KeyboardInterrupt:
         run.update_record(status="stopped", reason="stopped at once", iteration=learner.iteration, ended=now())

@@ -222,6 +222,7 @@ def test_stopped_and_resumed_is_never_having_stopped(strategy: str, tmp_path: Pa
     assert weights_of(again) == weights_of(whole)
     record = json.loads((again.directory / "record.json").read_text())
     assert record["execution"]["name"] == "compile"
+    assert set(record["as_written"]) == set(AS_WRITTEN.get(strategy, {}))
 
 
 @pytest.mark.usefixtures("quick")
