@@ -66,7 +66,7 @@ def settle_execution(session: Session, seconds: float | None = None) -> Executio
         return Execution("eager", "there is no C++ compiler here, which graphs need", told=wanted == "compile")
     if wanted == "compile":
         use_graphs(session)
-        return Execution("compile", "asked for")
+        return Execution("compile", "graphs are made when they are first needed, in up to a minute", told=True)
     if not on_cpu:
         return Execution("eager", "graphs are tried by themselves on CPUs only")
     return _measured(session, seconds)
