@@ -11,8 +11,7 @@ from typing import NamedTuple
 from ganglion.engine.capture import Capture
 from ganglion.engine.errors import ConfigError
 from ganglion.engine.session import Session
-from ganglion.engine.state import copied
-from ganglion.engine.threads import seconds_per_iteration
+from ganglion.engine.threads import left_alone, seconds_per_iteration
 from ganglion.engine.tracing import Compiler, inductor
 
 WORTH = 240.0  # seconds that a run must be expected to take before graphs are tried: they take up to a minute to make
@@ -38,8 +37,7 @@ class Execution(NamedTuple):
 def use_graphs(session: Session, compiler: Compiler | None = None) -> Capture:
     """Let the session's losses run as graphs from now on, made when they are first needed."""
     capture = Capture(session.networks, session.chains, compiler or inductor)
-    for chain in session.chains.values():
-        chain.capture = capture
+    _set(session, capture)
     return capture
 
 
@@ -74,35 +72,26 @@ def settle_execution(session: Session, seconds: float | None = None) -> Executio
 
 def _measured(session: Session, seconds: float | None) -> Execution:
     """Try graphs where the run is long enough to pay for them, and keep them where they are faster."""
-    weights, state = copied(session.weights()), copied(session.state_dict())
-
-    def restore() -> None:
-        session.load_weights(weights)
-        session.load_state_dict(state)
-
-    try:
+    with left_alone(session):
         eager = seconds or seconds_per_iteration(session, GLANCE)
-        restore()
-        expected = _expected(session, eager)
-        if expected < WORTH:
-            return Execution("eager", f"a run of about {expected:.0f} s does not pay for compiling")
-        capture = use_graphs(session)
+    expected = _expected(session, eager)
+    if expected < WORTH:
+        return Execution("eager", f"a run of about {expected:.0f} s does not pay for compiling")
+    times, keep = {"compile": float("inf"), "eager": float("inf")}, False
+    try:
         began = time.monotonic()
-        _make_graphs(session, capture)
+        with left_alone(session):
+            capture = use_graphs(session)
+            _make_graphs(session, capture)
         spent = time.monotonic() - began
-        times = {"compile": float("inf"), "eager": float("inf")}
         for _ in range(ROUNDS):
             for name, best in times.items():
-                restore()
                 _set(session, capture if name == "compile" else None)
-                times[name] = min(best, seconds_per_iteration(session))
-        restore()
+                with left_alone(session):
+                    times[name] = min(best, seconds_per_iteration(session))
         keep = capture.graphs() > 0 and times["compile"] < MARGIN * times["eager"]
+    finally:
         _set(session, capture if keep else None)
-    except BaseException:
-        _set(session, None)
-        restore()
-        raise
     figures = {"eagerMilliseconds": 1e3 * times["eager"], "compiledMilliseconds": 1e3 * times["compile"]}
     reason = (
         f"per iteration {1e3 * times['compile']:.2f} ms with {capture.graphs()} graphs, made in {spent:.0f} s, and "

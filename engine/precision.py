@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from ganglion.engine.errors import ConfigError
 from ganglion.engine.session import Session
-from ganglion.engine.state import copied
-from ganglion.engine.threads import seconds_per_iteration
+from ganglion.engine.threads import left_alone, seconds_per_iteration
 
 GAIN = 0.95  # bfloat16 must take less than this share of the time, or a person is told
 
@@ -60,13 +59,10 @@ def slower_in_bf16(session: Session) -> list[str]:
     halves = [forward for forward in forwards if isinstance(forward, Bf16Forward)]
     if not halves or any(device.type != "cpu" for device in session.devices.values()):
         return []
-    weights, state = copied(session.weights()), copied(session.state_dict())
     times = {}
     for name, on in (("bf16", True), ("fp32", False)):
-        with _switched(halves, on):
+        with _switched(halves, on), left_alone(session):
             times[name] = seconds_per_iteration(session)
-        session.load_weights(weights)
-        session.load_state_dict(state)
     if times["bf16"] < GAIN * times["fp32"]:
         return []
     half, whole = 1e3 * times["bf16"], 1e3 * times["fp32"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -41,21 +42,30 @@ def choose_threads(session: Session) -> tuple[int, Threads]:
     cores = usable_cores()
     if cores == 1 or any(device.type != "cpu" for device in session.devices.values()):
         return torch.get_num_threads(), Threads()
-    weights, state = copied(session.weights()), copied(session.state_dict())
     times = dict.fromkeys((1, cores), float("inf"))
     try:
         for _ in range(ROUNDS):
             for threads in times:
                 torch.set_num_threads(threads)
-                times[threads] = min(times[threads], seconds_per_iteration(session))
-                session.load_weights(weights)
-                session.load_state_dict(state)
+                with left_alone(session):
+                    times[threads] = min(times[threads], seconds_per_iteration(session))
     finally:
         chosen = cores if times[cores] < MARGIN * times[1] else 1
         torch.set_num_threads(chosen)
     measured = ", ".join(f"{threads}: {1e3 * seconds:.2f} ms" for threads, seconds in times.items())
     sentence = f"threads={chosen} (measured per iteration, by threads: {measured})"
     return chosen, Threads([sentence], times[chosen])
+
+
+@contextmanager
+def left_alone(session: Session) -> Iterator[None]:
+    """Iterate to measure something, and leave the session's weights and state as they were."""
+    weights, state = copied(session.weights()), copied(session.state_dict())
+    try:
+        yield
+    finally:
+        session.load_weights(weights)
+        session.load_state_dict(state)
 
 
 def seconds_per_iteration(session: Session, seconds: float = SECONDS) -> float:
