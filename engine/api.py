@@ -1,5 +1,6 @@
 """The public names for plugin authors and for Python users."""
 
+from ganglion.engine.comparison import Compared, compare
 from ganglion.engine.contracts import (
     Adapter,
     Batch,
@@ -19,6 +20,7 @@ from ganglion.engine.contracts import (
     Metric,
     NetworkContext,
     NetworkFactory,
+    NoisePart,
     NoSettings,
     Objective,
     Penalty,
@@ -43,15 +45,22 @@ from ganglion.engine.errors import (
     suggestion,
 )
 from ganglion.engine.hookspecs import hookimpl
-from ganglion.engine.launch import Learnt, learn
+from ganglion.engine.launch import learn
+from ganglion.engine.learnt import AlarmSpan, Learnt, open_run, runs
+from ganglion.engine.processes import averaged, gathered
 from ganglion.engine.processors import Gate, equal_parts, update_together
+from ganglion.engine.runs import RunInfo
 from ganglion.engine.settings import Settings, describe, parse_value, setting
 from ganglion.engine.streams import RandomStream, stream_seed
+from ganglion.engine.tracetable import TraceTable
 from ganglion.engine.validation import mean_figures
+from ganglion.engine.verifying import Verified, verify_resume
 
 __all__ = [
     "Adapter",
+    "AlarmSpan",
     "Batch",
+    "Compared",
     "ConfigError",
     "Criterion",
     "DataContext",
@@ -77,6 +86,7 @@ __all__ = [
     "NetworkError",
     "NetworkFactory",
     "NoSettings",
+    "NoisePart",
     "Objective",
     "Penalty",
     "PenaltySettings",
@@ -85,6 +95,7 @@ __all__ = [
     "RandomStream",
     "RoleShape",
     "RunError",
+    "RunInfo",
     "Sampling",
     "Settings",
     "Splits",
@@ -92,15 +103,23 @@ __all__ = [
     "Subset",
     "TensorDataset",
     "Trace",
+    "TraceTable",
+    "Verified",
+    "averaged",
+    "compare",
     "describe",
     "equal_parts",
+    "gathered",
     "hookimpl",
     "learn",
     "mean_figures",
     "one_hot",
+    "open_run",
     "parse_value",
+    "runs",
     "setting",
     "stream_seed",
     "suggestion",
     "update_together",
+    "verify_resume",
 ]

@@ -29,6 +29,7 @@ from ganglion.engine.errors import ConfigError, EngineError, NetworkError, Plugi
 from ganglion.engine.job import JobRequest, JobSettings, RoleSettings
 from ganglion.engine.memory import enough_memory, is_out_of_memory
 from ganglion.engine.precision import allow_tf32, compute_in_bf16
+from ganglion.engine.processes import ALONE, Part
 from ganglion.engine.processors import ProcessorChain, is_wanted, order_links
 from ganglion.engine.registry import Registered, Registry
 from ganglion.engine.resolution import Plan, Resolver, RolePlan, grouped_parts
@@ -36,6 +37,7 @@ from ganglion.engine.roleoptions import apply_role_options
 from ganglion.engine.samplers import BatchSampler
 from ganglion.engine.session import Session, set_training
 from ganglion.engine.streams import Streams, stream_seed, undisturbed
+from ganglion.engine.synchronising import synchronise
 
 MOST_THREADS = 1024  # torch does not survive numbers that are far too large
 
@@ -51,10 +53,12 @@ def assemble(
     request: JobRequest,
     data: Callable[[int], DataContext],
     initial: Callable[[Plan, Mapping[str, nn.Module]], Sequence[str]] | None = None,
+    part: Part = ALONE,
 ) -> Session:
     """Build everything a job names; nothing is written. Raises an InputError for whatever does not fit.
 
-    `initial` puts other weights into the networks before the strategy is set up, and says so.
+    `part` says which of several processes this is. `initial` puts other weights into the networks before the strategy
+    is set up, and says so.
     """
     plan = resolve_job(registry, request)
     torch_threads(plan.job)
@@ -67,7 +71,8 @@ def assemble(
     strategy_class = plan.strategy_class
     shapes = strategy_class.shapes(plan.strategy_settings, spec)
     home = devices[strategy_class.data_role or strategy_class.roles[-1]]
-    streams = Streams(plan.job.seed, home)
+    part = ALONE if strategy_class.whole_batch else part
+    streams = Streams(plan.job.seed, home, part)
     networks = {
         role: build_network(
             role, entry.network, entry.network_settings, entry.overrides, shapes[role], spec, streams, entry.options
@@ -82,9 +87,11 @@ def assemble(
         network.to(devices[role])
     if plan.job.precision == "bf16":
         compute_in_bf16(networks, devices)
-    streams.install("network")
-    chains = _chains(plan, networks)
-    sampler = _sampler(plan, scaled, streams, home)
+    if part.count > 1 and plan.job.batch_statistics == "whole":
+        synchronise(networks)
+    streams.install_own("network")
+    chains = _chains(plan, networks, part)
+    sampler = _sampler(plan, scaled, streams, home, part)
     strategy, told = strategy_class(), list[str]()
     context = LearningContext(
         settings=plan.strategy_settings,
@@ -286,15 +293,16 @@ def _scale(data: AdaptedSplits, made: Range | None, spec: DataSpec) -> tuple[Ada
     return scale_splits(data, made), [sentence]
 
 
-def _chains(plan: Plan, networks: Mapping[str, nn.Module]) -> dict[str, ProcessorChain]:
+def _chains(plan: Plan, networks: Mapping[str, nn.Module], part: Part) -> dict[str, ProcessorChain]:
     fixed = _fixed(plan.job.fixed, networks)
     span = decay_span(plan.job)
     chains = {}
     for role, network in networks.items():
         entry = plan.roles[role]
-        if plan.job.batch_size % entry.chain.accumulate:
+        if plan.job.batch_size // part.count % entry.chain.accumulate:
+            shared = f" over {part.count} processes" if part.count > 1 else ""
             raise ConfigError(
-                f"{role}: accumulate={entry.chain.accumulate} does not divide batchSize={plan.job.batch_size}"
+                f"{role}: accumulate={entry.chain.accumulate} does not divide batchSize={plan.job.batch_size}{shared}"
             )
         parameters = [
             parameter
@@ -344,7 +352,7 @@ def _begins(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(f"{prefix}.")
 
 
-def _sampler(plan: Plan, data: AdaptedSplits, streams: Streams, device: torch.device) -> BatchSampler:
+def _sampler(plan: Plan, data: AdaptedSplits, streams: Streams, device: torch.device, part: Part) -> BatchSampler:
     train = data.train.to(device) if data.train.resident else data.train
     sampling = plan.sampling.thing(plan.sampling_settings, train)
     return BatchSampler(
@@ -356,4 +364,5 @@ def _sampler(plan: Plan, data: AdaptedSplits, streams: Streams, device: torch.de
         data.augmentations,
         streams("sampling") if data.augmentations else None,
         plan.job.fetch_threads,
+        part,
     )

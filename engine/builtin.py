@@ -12,7 +12,7 @@ from ganglion.engine.methods import METHODS
 from ganglion.engine.pictures import PicturesTrace
 from ganglion.engine.samplers import SAMPLINGS
 from ganglion.engine.tensorboard import TensorBoardTrace
-from ganglion.engine.terminal import TerminalTrace
+from ganglion.engine.terminal.trace import TerminalTrace
 
 
 @hookimpl

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+from ganglion.engine.completion import SHELLS, VARIABLE, Completing, answer, script
 from ganglion.engine.errors import EngineError, suggestion
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -38,6 +40,18 @@ ENTRIES: strategies, or a suite. Keys: networks= seeds= budget= workers= against
 The same command goes on where it stopped.
 """
 
+EXPORT_HELP = """Write a run's networks for use without Ganglion. TAG: the newest run if left out.
+
+\b
+  ganglion export TAG                        weights (.safetensors) and network file
+  ganglion export TAG format=torch           an archive that torch alone runs (.pt2)
+  ganglion export TAG format=onnx            a model for onnxruntime and others (.onnx)
+
+Keys: format= role= (whose network; sample: all that makes samples) checkpoint= (latest, best, an iteration) out= (file
+or folder) scale= (data, network) tolerance=. What goes in and comes out is described in a JSON file beside. Exits 1
+when the export gives something else than the networks do; nothing is written then.
+"""
+
 CHECK_HELP = """Check a strategy, network, data set or gradient processor: does it do what every one of its kind must?
 
 \b
@@ -52,8 +66,22 @@ Exits 0 when every check passes, 1 when one fails, 2 when the command is wrong.
 """
 
 
+COMPLETION_HELP = """Print what makes a shell complete names, keys, values, tags and files of ganglion and learn.
+
+\b
+  ganglion completion bash > ~/.ganglion.bash       then, once: echo 'source ~/.ganglion.bash' >> ~/.bashrc
+  ganglion completion zsh > ~/.zfunc/_ganglion      with 'fpath+=~/.zfunc' before 'compinit' in ~/.zshrc
+  ganglion completion fish > ~/.config/fish/conf.d/ganglion.fish
+
+For this shell alone: 'source <(ganglion completion bash)'. It answers from an index of what is installed, in the
+folder of downloads (GANGLION_CACHE), which is made anew in the background when something has changed.
+"""
+
+
 class Suggesting(click.Group):
     """A group that answers a misspelt command with the nearest one, and finds further commands by entry point."""
+
+    command_class = Completing
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         return super().get_command(ctx, name) or self._from_entry_point(name)
@@ -65,7 +93,8 @@ class Suggesting(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if not name.startswith("-") and self.get_command(ctx, name) is None:
+        known = name.startswith("-") or ctx.resilient_parsing or self.get_command(ctx, name) is not None
+        if not known:
             raise click.UsageError(f"no such command '{name}'{suggestion(name, self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
@@ -204,6 +233,31 @@ def forecast_command(words: tuple[str, ...], plugins: tuple[str, ...], runs: str
     forecast(words, plugins, runs, as_json)
 
 
+@cli.command(name="report")
+@click.argument("words", nargs=-1, metavar="[TAG]... [out=FILE.html] [better=METRIC.FIGURE:higher|lower,...]")
+@runs_option
+@json_option
+def report_command(words: tuple[str, ...], runs: str | None, as_json: bool) -> None:
+    """Write a web page of a run: curves, health, samples, evaluation, settings. TAG: the newest run if left out.
+
+    Several tags stand side by side on one page. It opens from the disk and needs no network.
+    """
+    from ganglion.engine.reportcommand import report
+
+    report(words, runs, as_json)
+
+
+@cli.command(name="export", help=EXPORT_HELP, context_settings=CONTEXT)
+@click.argument("words", nargs=-1, metavar="[TAG] [format=safetensors|torch|onnx] [role=ROLE] [KEY=VALUE]...")
+@plugin_option
+@runs_option
+@json_option
+def export_command(words: tuple[str, ...], plugins: tuple[str, ...], runs: str | None, as_json: bool) -> None:
+    from ganglion.engine.exportcommand import export
+
+    export(words, plugins, runs, as_json)
+
+
 @cli.command(name="compare", help=COMPARE_HELP)
 @click.argument("words", nargs=-1, metavar="ENTRIES [DATASET] [KEY=VALUE]...")
 @plugin_option
@@ -308,6 +362,35 @@ def bench_command(
     bench_command(tasks, How(pairs, seconds, threads, device), processes, as_json)
 
 
+@cli.command(name="dashboard")
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Another address than this lets others in.")
+@click.option("--open/--no-browser", "opening", default=False, help="Whether to open the page in a browser, too.")
+@plugin_option
+@runs_option
+@json_option
+def dashboard_command(
+    port: int, host: str, opening: bool, plugins: tuple[str, ...], runs: str | None, as_json: bool
+) -> None:
+    """Serve a live page: runs and their curves, samples as they come, a look at the generator, a form that starts jobs.
+
+    Prints the page's address with a random token (GANGLION_DASHBOARD_TOKEN: one of your own). Ctrl-C ends the page;
+    jobs that it started go on.
+    """
+    from ganglion.engine.dashboardcommand import dashboard
+
+    dashboard(host, port, opening, plugins, runs, as_json)
+
+
+@cli.command(name="completion", help=COMPLETION_HELP, context_settings=CONTEXT)
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion_command(shell: str) -> None:
+    from ganglion.engine.completionindex import read_index
+
+    read_index()  # made in the background where it is missing, so that the first question finds it
+    click.echo(script(shell), nl=False)
+
+
 @cli.command(name="doctor")
 @runs_option
 @json_option
@@ -330,6 +413,9 @@ def learn_main(arguments: list[str] | None = None) -> None:
 
 def run_command(command: click.Command, arguments: list[str] | None, name: str) -> None:
     """Run a command; an EngineError is one sentence on stderr and its exit code, anything else escapes."""
+    if VARIABLE in os.environ:  # it is a shell that asks, not a person
+        answer(command, name)
+        sys.exit(0)
     from ganglion.engine.bugs import watch
 
     watch(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganglion.engine.errors import ConfigError, RunError, fold, suggestion
-from ganglion.engine.job import JobSettings, RoleSettings, named_job, parse_tokens, read_job
+from ganglion.engine.job import JobSettings, RoleSettings, job_folders, named_job, parse_tokens, read_job
 from ganglion.engine.registry import Registry, about
 from ganglion.engine.settings import SettingInfo, Settings, describe, format_value, parse_value, setting
 from ganglion.engine.tables import clean_lines, clean_text, print_json, print_pairs, print_table
@@ -29,8 +29,9 @@ def say(sentence: str) -> None:
 
 
 def learn(words: Sequence[str], job: str | None, plugins: Sequence[str], runs: str | None, as_json: bool) -> None:
-    """The command `learn`: exits 130 or 143 when stopped by a signal."""
+    """The command `learn`: exits 130 or 143 when stopped by a signal, 1 when stopped by an alarm of its health."""
     from ganglion.engine.launch import learn as carry_out
+    from ganglion.engine.processes import leads
 
     names, tokens = split_words(words)
     if len(names) > 2:
@@ -46,26 +47,18 @@ def learn(words: Sequence[str], job: str | None, plugins: Sequence[str], runs: s
     learnt = carry_out(networks, dataset, keys, job=loaded, plugins=plugins, runs=runs, notify=say, quiet=as_json)
     outcome = learnt.outcome
     result = {"tag": learnt.tag, "directory": str(learnt.directory), **outcome._asdict()}
-    if as_json:
+    if as_json and leads():
         print_json(result)
     if outcome.signal:
         sys.exit(128 + outcome.signal)
+    if outcome.status == "stopped":
+        sys.exit(1)
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names come first, then key=value tokens; the first token with `=` ends the names."""
     first = next((index for index, word in enumerate(words) if "=" in word), len(words))
     return list(words[:first]), list(words[first:])
-
-
-def job_folders() -> list[Path]:
-    """Where job files that ship with Ganglion lie."""
-    from importlib.resources import files
-
-    from ganglion.engine.registry import BUILTIN_PACKAGES
-
-    folders = [Path(str(files(package) / "jobs")) for package in BUILTIN_PACKAGES[1:]]
-    return [folder for folder in folders if folder.is_dir()]
 
 
 # --- what there is ------------------------------------------------------------------------------------------------

@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganglion.engine.errors import EngineError, fold
+from ganglion.engine.errors import EngineError, RunError, fold
 
 if TYPE_CHECKING:
+    from ganglion.engine.learner import Outcome
     from ganglion.engine.registry import Registry
     from ganglion.engine.repository import Run
 
@@ -124,13 +125,20 @@ def _learnt(run: Run, task: Mapping[str, Any], notify: Callable[[str], None]) ->
         clean = {"clean": "true"} if run.exists else {}  # it ended before it had stored anything
         keys = {**task["given"], "strategy": task["strategy"], "tag": task["tag"], "seed": str(task["seed"]), **clean}
         job = {"settings": task["settings"]}
-        outcome = learn(task["networks"], task["dataset"], keys, job=job, **common).outcome
+        outcome = _whole(learn(task["networks"], task["dataset"], keys, job=job, **common).outcome)
         return {"status": outcome.status, "iteration": outcome.iteration, "seconds": outcome.seconds}
     done = _finished(run, task["budget"])
     if done is None:
-        outcome = learn(None, None, {"tag": task["tag"]}, **common).outcome
+        outcome = _whole(learn(None, None, {"tag": task["tag"]}, **common).outcome)
         done = {"status": outcome.status, "iteration": outcome.iteration, "seconds": outcome.seconds}
     return done
+
+
+def _whole(outcome: Outcome) -> Outcome:
+    """Raises RunError for a run that an alarm of its health stopped: it would be stopped again."""
+    if outcome.status == "stopped" and not outcome.signal:
+        raise RunError(outcome.reason)
+    return outcome
 
 
 def _finished(run: Any, budget: Mapping[str, Any]) -> dict[str, Any] | None:

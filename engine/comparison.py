@@ -23,6 +23,7 @@ from ganglion.engine.device import find_device
 from ganglion.engine.errors import ConfigError, EngineError
 from ganglion.engine.files import make_folder, write_atomic
 from ganglion.engine.folders import data_context
+from ganglion.engine.keywords import python_keys
 from ganglion.engine.recording import now, versions
 from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository
@@ -44,21 +45,24 @@ class Compared(NamedTuple):
 
 def compare(
     entries: str | Sequence[str],
-    dataset: str | None,
-    keys: Mapping[str, Any],
+    dataset: str | None = None,
+    keys: Mapping[str, Any] | None = None,
     *,
-    plugins: Sequence[str] = (),
+    plugins: Sequence[str] | str = (),
     runs: Path | str | None = None,
     notify: Callable[[str], None] | None = None,
     command: str = "",
+    **settings: Any,
 ) -> Compared:
     """Carry out a comparison, or go on with it where it stopped.
+
+        found = compare(["GAN", "NSGAN"], "Ring", networks="Generator,Discriminator", seeds=5, NSGAN={"penalty": "R1"})
 
     Raises InputError before anything is written when something asked for is wrong. Runs that fail are in the summary.
     """
     notify = notify or (lambda sentence: print(clean_text(sentence), file=sys.stderr))
-    registry = Registry().load(plugins)
-    texts = {key: format_value(value) for key, value in keys.items()}
+    registry = Registry().load([plugins] if isinstance(plugins, str) else plugins)
+    texts = {key: format_value(value) for key, value in python_keys(keys, settings).items()}
     comparison = plan_comparison(registry, entries, dataset, texts, runs, command)
     notices = _rehearse(registry, comparison, notify)
     with Record.locked(comparison) as record:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from ganglion.engine.decay import Span
 from ganglion.engine.errors import ConfigError, DataError, PluginError
+from ganglion.engine.processes import gathered
 from ganglion.engine.settings import Settings, setting
 
 if TYPE_CHECKING:
     from ganglion.engine.processors import ProcessorChain
-    from ganglion.engine.samplers import BatchSampler
     from ganglion.engine.streams import RandomStream
 
 Kind = Literal["image", "vector", "sequence", "noise", "score", "classes"]
@@ -85,7 +85,7 @@ class Batch:
 
     def gather(self) -> Batch:
         """The batch of all processes, differentiable; in one process the batch itself. For losses that mix samples."""
-        return self
+        return self.map(gathered)
 
 
 class Dataset(ABC):
@@ -241,6 +241,20 @@ class LearnProgress(NamedTuple):
     values: Mapping[str, Tensor]
 
 
+class Batches(Protocol):
+    """Where a strategy's rows come from: a batch sampler. `batch_size` counts the rows of this process."""
+
+    batch_size: int
+    dataset: Dataset
+
+    @property
+    def whole_batch_size(self) -> int:
+        """Rows of a batch of all processes together."""
+
+    def next_batch(self, size: int | None = None) -> Batch:
+        """The next `size` rows; by default a batch."""
+
+
 @dataclass(frozen=True)
 class LearningContext:
     """What a strategy works with. `sampler` and `processors` are absent when the strategy only generates."""
@@ -250,12 +264,29 @@ class LearningContext:
     networks: Mapping[str, nn.Module]
     devices: Mapping[str, torch.device]
     random: Callable[..., RandomStream]
-    sampler: BatchSampler | None = None
+    sampler: Batches | None = None
     processors: Mapping[str, ProcessorChain] = field(default_factory=dict)
     parts: Mapping[str, Any] = field(default_factory=dict)
     # The iterations between which whatever falls does; an immutable tuple may be a default.
     span: Span = Span(0, 0)  # noqa: RUF009
     notify: Callable[[str], None] = lambda sentence: None  # tells the user something in one sentence, in `setup`
+
+
+class NoisePart(NamedTuple):
+    """Some of the numbers that `noise` draws, as those who run an exported strategy give them.
+
+    `width` is how many of the last dimension they are, and `content` says in a few words what they mean. `form`:
+    `values` are the numbers themselves, `row` those of every step, once, `count` a whole number per sample, and `class`
+    an index per sample, which stands in the noise as one-hot numbers. `drawn` is how they are drawn, where they are
+    random: `uniform` is in [-1, 1), `unit` in [0, 1). With `rows` they are values of the data, in their scale.
+    """
+
+    name: str
+    width: int
+    content: str
+    form: Literal["values", "row", "count", "class"] = "values"
+    drawn: Literal["", "normal", "uniform", "unit"] = ""
+    rows: bool = False
 
 
 class LearningStrategy(ABC):
@@ -278,6 +309,7 @@ class LearningStrategy(ABC):
     data_role: ClassVar[str | None] = None  # on whose device batches arrive; None: the last role's
     learnt_role: ClassVar[str | None] = None  # whose weights initTag gives where that run has one network of any role
     lasting: ClassVar[tuple[str, ...]] = ()  # attributes made in `setup` that `noise` and `generate` need too
+    whole_batch: ClassVar[bool] = False  # of several processes each computes with all rows, where it cannot take a part
     retells: ClassVar[bool] = False  # whether samples hold parts of the data as they are, a history for example
     context: LearningContext
 
@@ -306,9 +338,23 @@ class LearningStrategy(ABC):
         """Per-sample figures (batch,) by name on unseen rows; "loss" chooses the best checkpoint."""
         return {}
 
+    def appraise(self, batch: Batch, stream: RandomStream) -> tuple[Tensor, Tensor] | None:
+        """Raw scores (rows, ...) of the real rows of `batch` and of as many samples, the higher the more real.
+
+        None where nothing is scored. It learns nothing and changes nothing; `stream` is all that it draws from.
+        """
+        return None
+
     def noise(self, count: int, stream: RandomStream) -> Tensor | None:
         """What `generate` starts from: None for a strategy that makes no samples."""
         return None
+
+    def noise_parts(self) -> tuple[NoisePart, ...]:
+        """What `noise` consists of, in the order of its last dimension: the inputs of an exported strategy by name.
+
+        Without any, all of it is one input, `noise`.
+        """
+        return ()
 
     def generate(self, noise: Tensor) -> Tensor:
         """Samples (count, *spec.shape), made from `noise` in evaluation mode."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ganglion.engine.capture import Capture
 from ganglion.engine.errors import ConfigError
+from ganglion.engine.processes import this_process
 from ganglion.engine.session import Session
 from ganglion.engine.threads import left_alone, seconds_per_iteration
 from ganglion.engine.tracing import Compiler, inductor
@@ -60,6 +61,8 @@ def settle_execution(session: Session, seconds: float | None = None) -> Executio
         raise ConfigError("execution=graph: CUDA graphs are not made by this version; use auto, eager or compile")
     if wanted == "eager":
         return Execution("eager", "asked for")
+    if wanted == "auto" and this_process().count > 1:
+        return Execution("eager", "several processes share the job; execution=compile would make graphs in each")
     if on_cpu and not has_compiler():
         return Execution("eager", "there is no C++ compiler here, which graphs need", told=wanted == "compile")
     if wanted == "compile":

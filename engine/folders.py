@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ganglion.engine.contracts import DataContext
 from ganglion.engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ganglion.engine.contracts import DataContext
 
 DATA_VARIABLE = "GANGLION_DATA"
 CACHE_VARIABLE = "GANGLION_CACHE"
@@ -25,6 +28,8 @@ def cache_folder() -> Path:
 
 def data_context(notify: Callable[[str], None]) -> Callable[[int], DataContext]:
     """What data sets may use, as a function of the seed. Raises ConfigError for a folder that does not exist."""
+    from ganglion.engine.contracts import DataContext  # here, because it imports torch
+
     folders = data_folders()
     for folder in folders:
         if not folder.is_dir():

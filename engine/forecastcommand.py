@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
-from ganglion.engine.commands import find_run, own_settings, print_evaluation, say, tag_and_keys
+from ganglion.engine.commands import find_run, own_settings, print_evaluation, say, tag_and_keys, which_checkpoint
+from ganglion.engine.contracts import Evaluation
 from ganglion.engine.errors import ConfigError, fold
 from ganglion.engine.evaluation import evaluate_run
 from ganglion.engine.opening import Opened, open_run
 from ganglion.engine.registry import Registry
+from ganglion.engine.repository import Run
 from ganglion.engine.resolution import settings_of
 from ganglion.engine.settings import Settings, describe, setting
 from ganglion.engine.tables import clean_text, print_json
@@ -32,11 +34,22 @@ class ForecastSettings(Settings):
 def forecast(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_json: bool) -> None:
     """Continue unseen series, print the error by horizon and draw predictions.png in the run's directory."""
     tag, keys = tag_and_keys(words)
+    registry, run = find_run(tag, plugins, runs)
+    evaluation, path = forecast_run(registry, run, keys)
+    shown = {name: table for name, table in evaluation.details.items() if name != "series"}
+    if as_json:
+        print_json({"tag": run.tag, "values": evaluation.values, **shown, "file": str(path)})
+        return
+    print_evaluation(evaluation._replace(details=shown))
+    print(clean_text(path))
+
+
+def forecast_run(registry: Registry, run: Run, keys: Mapping[str, str]) -> tuple[Evaluation, Path]:
+    """Errors by horizon with the series themselves, and the picture of them. Raises InputError."""
     own = {fold(info.key) for info in describe(ForecastSettings)}
     mine = {key: value for key, value in keys.items() if fold(key) in own}
     settings = own_settings(ForecastSettings, mine, "ganglion forecast")
-    registry, run = find_run(tag, plugins, runs)
-    opened = open_run(registry, run, settings.checkpoint, settings.device)
+    opened = open_run(registry, run, which_checkpoint(settings.checkpoint), settings.device)
     strategy = opened.strategy
     if not type(strategy).forecasts():
         raise ConfigError(
@@ -45,17 +58,9 @@ def forecast(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_
     others = {key: value for key, value in keys.items() if key not in mine}
     others |= longer_windows(registry, opened, strategy.history_steps() + settings.steps, others)
     others[f"{METRIC}.steps"] = str(settings.steps)
-    (evaluation,) = evaluate_run(
-        registry, run, METRIC, settings.checkpoint, settings.device, settings.seed, others, say
-    )
-    series = evaluation.details["series"]
-    path = draw_predictions(series, run.directory / "predictions.png", run.tag)
-    shown = {name: table for name, table in evaluation.details.items() if name != "series"}
-    if as_json:
-        print_json({"tag": run.tag, "values": evaluation.values, **shown, "file": str(path)})
-        return
-    print_evaluation(evaluation._replace(details=shown))
-    print(clean_text(path))
+    which = which_checkpoint(settings.checkpoint)
+    (evaluation,) = evaluate_run(registry, run, METRIC, which, settings.device, settings.seed, others, say)
+    return evaluation, draw_predictions(evaluation.details["series"], run.directory / "predictions.png", run.tag)
 
 
 def longer_windows(registry: Registry, opened: Opened, steps: int, given: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,8 @@ import yaml
 
 from ganglion.engine.documents import TextLoader
 from ganglion.engine.errors import ConfigError, fold, suggestion
+from ganglion.engine.health.kinds import AlarmKind
+from ganglion.engine.registry import BUILTIN_PACKAGES, PYTHON
 from ganglion.engine.settings import Settings, setting
 
 JOB_FORMAT = 1
@@ -46,6 +49,13 @@ class JobSettings(Settings):
         ("terminal", "lines", "pictures"), "who is told of progress ('ganglion list trace')"
     )
     trace_interval: int = setting(100, "iterations between trace points", unit="iterations", ge=1)
+    health_interval: int | None = setting(
+        None,
+        "trace points between readings of the run's health; 0: none; none: so many that 500 iterations lie between",
+        unit="trace points",
+        ge=0,
+    )
+    stop_on: tuple[AlarmKind, ...] = setting((), "the alarms of the run's health that stop the run")
     sample_interval: int | None = setting(
         None, "iterations between pictures; 0: none; none: ten moments of the run", unit="iterations", ge=0
     )
@@ -84,6 +94,9 @@ class JobSettings(Settings):
         "updates as they are written (eager) or as compiled graphs; auto: the faster, where the run is long enough to "
         "pay for compiling",
     )
+    batch_statistics: Literal["whole", "process"] = setting(
+        "whole", "where several processes share a job, BatchNorm counts the whole batch or the part of its process"
+    )
     precision: Literal["fp32", "bf16"] = setting(
         "fp32", "what networks compute in; with bf16 weights, losses and updates stay float32"
     )
@@ -91,7 +104,8 @@ class JobSettings(Settings):
     threads: int | None = setting(None, "processor threads of torch; none: the faster of one and all, measured", ge=1)
 
     def without_effect(self) -> Mapping[str, str]:
-        return {} if self.nan_retry else {"nan_factor": "it has no effect without nanRetry"}
+        idle = {} if self.nan_retry else {"nan_factor": "it has no effect without nanRetry"}
+        return idle if self.health_interval != 0 else {**idle, "stop_on": "healthInterval=0 reads no health"}
 
 
 class RoleSettings(Settings):
@@ -215,7 +229,12 @@ def _listed(names: Sequence[str] | str | None) -> list[str]:
 def refuse_code(names: Sequence[str], plugins: Sequence[str]) -> None:
     """Names from a file run code in a local file only where the user names that file too. Raises ConfigError."""
     for name in names:
-        location, colon, _ = name.rpartition(":")
+        location, colon, thing = name.rpartition(":")
+        if location == PYTHON and PYTHON not in plugins:
+            raise ConfigError(
+                f"the job names {thing}, an object of the Python program that began it; only learn() with that object "
+                "again, in Python, goes on"
+            )
         if colon and location not in plugins:
             raise ConfigError(f"the job names {name}, code in a local file; give --plugin {location} too to run it")
 
@@ -296,6 +315,12 @@ def _is_text(value: Any, several: bool) -> bool:
     return isinstance(value, str) or (
         several and isinstance(value, list) and all(isinstance(item, str) for item in value)
     )
+
+
+def job_folders() -> list[Path]:
+    """Where job files that ship with Ganglion lie."""
+    folders = [Path(str(files(package) / "jobs")) for package in BUILTIN_PACKAGES[1:]]
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def named_job(name: str, folders: Sequence[Path]) -> Path:

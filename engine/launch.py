@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ganglion.engine.assembly import assemble, resolve_job
 from ganglion.engine.contracts import Trace
@@ -14,84 +14,183 @@ from ganglion.engine.data import check_finite
 from ganglion.engine.errors import ConfigError, EngineError, PluginError, RunError, StoreError, fold
 from ganglion.engine.execution import refusals, settle_execution
 from ganglion.engine.folders import data_context
-from ganglion.engine.job import NAMES, JobRequest, naming_plugins, request
+from ganglion.engine.given import with_names
+from ganglion.engine.job import NAMES, JobRequest, job_folders, named_job, naming_plugins, read_job, request
+from ganglion.engine.keywords import python_keys
 from ganglion.engine.learner import Learner, Outcome
+from ganglion.engine.learnt import Learnt
 from ganglion.engine.precision import slower_in_bf16
-from ganglion.engine.recording import alike, hints, now, started, write_documents
+from ganglion.engine.processes import Part
+from ganglion.engine.recording import hints, now, started, write_documents
 from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository, Run
 from ganglion.engine.resolution import Plan, Resolver
-from ganglion.engine.resuming import go_on, refuse_other_data, refuse_other_names, refuse_other_settings, weights_of
+from ganglion.engine.resuming import (
+    go_on,
+    refuse_other_data,
+    refuse_other_names,
+    refuse_other_processes,
+    refuse_other_settings,
+    take_up,
+    weights_of,
+)
 from ganglion.engine.session import Session
 from ganglion.engine.settings import parse_value
 from ganglion.engine.store import Store
 from ganglion.engine.tables import clean_text
+from ganglion.engine.team import (
+    FailedElsewhere,
+    FollowingStore,
+    LeadingStore,
+    explained,
+    restarted,
+    share_weights,
+    stage,
+    team,
+    tell,
+)
 from ganglion.engine.threads import settle_threads
 from ganglion.engine.trace import Notice, RunFailed, RunFinished, TraceContext, Traces
 from ganglion.engine.validation import can_validate
 
-EARLY = 1000  # iterations before which nothing is said of how alike the samples are
-ALIKE = 0.5  # samples that are less than half as far apart as the data deserve a word
-
-
-class Learnt(NamedTuple):
-    """What a call of `learn` gives: the run's directory and how it ended."""
-
-    tag: str
-    directory: Path
-    outcome: Outcome
+Network = str | Callable[..., Any]  # a name, a torch.nn.Module, or what makes one from its NetworkContext
 
 
 def learn(
-    networks: Sequence[str] | str | None,
-    dataset: str | None,
-    keys: Mapping[str, Any],
+    networks: Network | Sequence[Network] | None = None,
+    dataset: Any = None,
+    keys: Mapping[str, Any] | None = None,
     *,
-    job: Mapping[str, Any] | None = None,
-    plugins: Sequence[str] = (),
+    job: Mapping[str, Any] | Path | str | None = None,
+    plugins: Sequence[str] | str = (),
     runs: Path | str | None = None,
     notify: Callable[[str], None] | None = None,
     quiet: bool = False,
+    **settings: Any,
 ) -> Learnt:
     """Carry out a job: a fresh run, or one that goes on where its tag stopped.
 
-    `quiet` shows a person only what goes wrong. Raises InputError before anything is written when something asked for
-    is wrong, RunError when the run fails.
+        run = learn("Generator,Discriminator", "Digits", strategy="NSGAN", batch_size=16, iterations=3000)
+        run = learn(["Generator", "Discriminator"], "Ring", {"generator.learningRate": 1e-4}, strategy="WGAN")
+        run = learn(tag="nsgan-digits-1", iterations=6000)
+
+    Settings are those of the command line, as keywords (`batch_size` or `batchSize`) or in the mapping `keys`; those of
+    a role as `generator={"learning_rate": 1e-4}` too. `job` is a job file, or the name of one that ships. In place of a
+    name there may be the thing itself: a LearningStrategy class as `strategy`; networks, or functions that make them; a
+    DatasetFactory class, a Dataset, Splits, a tensor or array, or a pair of rows and targets as `dataset`.
+
+    Progress goes to the standard error; `quiet` shows a person only what goes wrong. Ctrl-C, or the notebook's stop
+    button, stores and stops: the run's status is `stopped` then. Raises InputError before anything is written when
+    something asked for is wrong, RunError when the run fails.
     """
     notify = notify or (lambda sentence: print(clean_text(sentence), file=sys.stderr))
-    registry, repository = Registry().load(plugins), Repository(runs)
-    tag = _text(keys, "tag")
-    run = repository.run(tag) if tag else None
-    clean = _is_true(keys, "clean")
-    whole = bool(networks or dataset or job or any(fold(key) in NAMES for key in keys))
-    resumed = run is not None and not clean and _goes_on(run, whole)
-    stored = run.read_whole_job() if run is not None and resumed else None
-    if run is not None and stored is None and not whole:
-        _refuse_nameless(repository, run)
-    asked = _asked(networks, dataset, keys, job, stored, plugins)
-    with naming_plugins(stored or job or {}, plugins):
+    plugins = [plugins] if isinstance(plugins, str) else plugins
+    registry = Registry().load(plugins)
+    named = with_names(registry, networks, dataset, python_keys(keys, settings))
+    loaded = read_job(named_job(str(job), job_folders())) if isinstance(job, (str, Path)) else job
+    with team() as part:
+        live = _live if part.rank == 0 else _follow
+        return live(part, registry, *named, loaded, plugins, runs, notify, quiet)
+
+
+def _live(
+    part: Part,
+    registry: Registry,
+    networks: Sequence[str] | str | None,
+    dataset: str | None,
+    keys: Mapping[str, Any],
+    job: Mapping[str, Any] | None,
+    plugins: Sequence[str],
+    runs: Path | str | None,
+    notify: Callable[[str], None],
+    quiet: bool,
+) -> Learnt:
+    repository, tag = Repository(runs), _text(keys, "tag")
+    with stage(part):
+        run = repository.run(tag) if tag else None
+        clean = _is_true(keys, "clean") and not restarted(tag)
+        whole = bool(networks or dataset or job or any(fold(key) in NAMES for key in keys))
+        resumed = run is not None and not clean and _goes_on(run, whole)
+        stored = run.read_whole_job() if run is not None and resumed else None
+        if run is not None and stored is None and not whole:
+            _refuse_nameless(repository, run)
+    tell(part, {"stored": stored, "resumed": resumed})
+    with stage(part), naming_plugins(stored or job or {}, plugins):
+        asked = _asked(networks, dataset, keys, job, stored, plugins)
         if run is not None and stored is not None:
             refuse_other_names(run, stored, Resolver(registry, asked).names())
             refuse_other_settings(run, stored, resolve_job(registry, asked))
         initial = None if resumed else weights_of(repository)
         with _staying(PluginError):
-            session = assemble(registry, asked, data_context(notify), initial)
-    try:
-        with _staying(PluginError):
+            session = assemble(registry, asked, data_context(notify), initial, part)
             notices = [*session.notices, *_checked(session, run if resumed else None)]
+    share_weights(part, session.networks)
+    try:
         if run is None:
             names = (asked.networks, session.plan.dataset.name, session.plan.strategy.name)
             run = repository.run(repository.fresh_tag(*names))
-        run.lock()
+        with stage(part):
+            _take(repository, run, clean, resumed)
         try:
-            if clean and run.exists:
-                repository.clean(run)
-            elif not resumed and run.checkpoints().iterations():
-                raise StoreError(f"run '{run.tag}' was begun by another process just now; give the command again")
+            tell(part, {"tag": run.tag})
             traces = _make_traces(session.plan, run, quiet)
-            return _carry_out(registry, run, session, traces, resumed, notices, notify, _where(runs))
+            outcome = _carry_out(part, registry, run, session, traces, resumed, notices, notify, _where(runs))
+            return Learnt(run, outcome, registry)
         finally:
             run.release()
+    finally:
+        session.sampler.close()
+
+
+def _take(repository: Repository, run: Run, clean: bool, resumed: bool) -> None:
+    """Lock a run's directory, and clear it where that is asked for. Raises StoreError where another process has it."""
+    run.lock()
+    try:
+        if clean and run.exists:
+            repository.clean(run)
+        elif not resumed and run.checkpoints().iterations():
+            raise StoreError(f"run '{run.tag}' was begun by another process just now; give the command again")
+    except BaseException:
+        run.release()
+        raise
+
+
+def _follow(
+    part: Part,
+    registry: Registry,
+    networks: Sequence[str] | str | None,
+    dataset: str | None,
+    keys: Mapping[str, Any],
+    job: Mapping[str, Any] | None,
+    plugins: Sequence[str],
+    runs: Path | str | None,
+    notify: Callable[[str], None],
+    quiet: bool,
+) -> Learnt:
+    """What `_live` does, in a process that is not the first: it writes nothing, and says only what goes wrong here."""
+    with stage(part):
+        restarted(_text(keys, "tag"))
+    told = tell(part)
+    with stage(part), naming_plugins(told["stored"] or job or {}, plugins), _staying(PluginError):
+        asked = _asked(networks, dataset, keys, job, told["stored"], plugins)
+        initial = None if told["resumed"] else weights_of(Repository(runs))
+        session = assemble(registry, asked, data_context(lambda sentence: None), initial, part)
+        _checked(session, None)
+    share_weights(part, session.networks)
+    try:
+        with stage(part):
+            pass  # the first process takes the run's directory
+        tag = tell(part)["tag"]
+        learner = Learner(session, FollowingStore(part, session.plan.job.seed, told["resumed"]), Traces([]))
+        with stage(part):
+            if told["resumed"]:
+                take_up(learner, learner.store.load())
+            settle_threads(session)
+            settle_execution(session)
+        learner.store_first()
+        with _staying(RunError), explained(part):
+            outcome = learner.learn()
+        return Learnt(Repository(runs).run(tag), outcome, registry)
     finally:
         session.sampler.close()
 
@@ -161,6 +260,7 @@ def _checked(session: Session, resumed: Run | None) -> list[str]:
 
 
 def _carry_out(
+    part: Part,
     registry: Registry,
     run: Run,
     session: Session,
@@ -169,22 +269,25 @@ def _carry_out(
     notices: Sequence[str],
     notify: Callable[[str], None],
     where: str,
-) -> Learnt:
-    learner = Learner(session, Store(run, session.plan.job.keep, lambda: _flush(run, traces)), traces)
+) -> Outcome:
+    store = (Store if part.count == 1 else LeadingStore)(run, session.plan.job.keep, lambda: _flush(run, traces))
+    learner = Learner(session, store, traces)
     try:
-        chosen = session.plan.job.execution != "auto"
-        execution = settle_execution(session) if chosen else None  # a stored state may hold that of graphs
-        damaged = go_on(run, learner) if resumed else []
-        if not any(trace.shows for trace in traces.traces):  # this must be said, whatever is shown
-            for sentence in damaged:
-                notify(sentence)
-        threads = settle_threads(session)
-        said = [*notices, *damaged, *threads.notices, *slower_in_bf16(session)]
-        execution = execution or settle_execution(session, threads.seconds)
-        session.plan.values[session.plan.key("execution")] = execution.name
-        write_documents(run, registry, session, learner, resumed, execution)
-        return _learn(run, session, learner, traces, [*said, *execution.notices()], where)
-    except StoreError:
+        with stage(part):
+            chosen = session.plan.job.execution != "auto"
+            execution = settle_execution(session) if chosen else None  # a stored state may hold that of graphs
+            other = refuse_other_processes(run, session) if resumed else []
+            damaged = go_on(run, learner) if resumed else []
+            if not any(trace.shows for trace in traces.traces):  # this must be said, whatever is shown
+                for sentence in damaged:
+                    notify(sentence)
+            threads = settle_threads(session)
+            said = [*notices, *damaged, *other, *threads.notices, *slower_in_bf16(session)]
+            execution = execution or settle_execution(session, threads.seconds)
+            session.plan.values[session.plan.key("execution")] = execution.name
+            write_documents(run, registry, session, learner, resumed, execution)
+        return _learn(part, run, session, learner, traces, [*said, *execution.notices()], where)
+    except (StoreError, FailedElsewhere):
         if not run.checkpoints().iterations():  # nothing was learnt: leave nothing half-written
             run.forget()
         raise
@@ -192,12 +295,20 @@ def _carry_out(
         traces.close()
 
 
-def _learn(run: Run, session: Session, learner: Learner, traces: Traces, notices: Sequence[str], where: str) -> Learnt:
+def _learn(
+    part: Part,
+    run: Run,
+    session: Session,
+    learner: Learner,
+    traces: Traces,
+    notices: Sequence[str],
+    where: str,
+) -> Outcome:
     began = learner.iteration
     try:
         learner.store_first()
         traces(started(run, learner, session, notices))
-        with _staying(RunError):
+        with _staying(RunError), explained(part):
             outcome = learner.learn()
         run.update_record(
             status=outcome.status,
@@ -222,12 +333,9 @@ def _learn(run: Run, session: Session, learner: Learner, traces: Traces, notices
     except BaseException as error:
         _failed(run, traces, learner, error)
         raise
-    judged = outcome.status == "finished" and outcome.iteration >= EARLY
-    if judged and learner.spread is not None and learner.spread < ALIKE:
-        traces(Notice(alike(learner.spread)))
     end = (outcome.iteration, outcome.seconds, outcome.status, outcome.reason, outcome.values)
     traces(RunFinished(*end, hints(run, session, outcome, where)))
-    return Learnt(run.tag, run.directory, outcome)
+    return outcome
 
 
 def _failed(run: Run, traces: Traces, learner: Learner, error: BaseException) -> None:

@@ -16,10 +16,13 @@ from torch import Tensor
 
 from ganglion.engine.contracts import DataSpec, LearnProgress
 from ganglion.engine.errors import DivergedError, RunError
+from ganglion.engine.health.reader import HealthReader
 from ganglion.engine.memory import enough_memory
+from ganglion.engine.processes import averaged, this_process
 from ganglion.engine.session import Session, make_samples
-from ganglion.engine.store import Store
+from ganglion.engine.store import Keeper
 from ganglion.engine.streams import RandomStream
+from ganglion.engine.team import Pulse
 from ganglion.engine.trace import CheckpointStored, Notice, SamplesMade, TracePoint, Traces, Validated
 from ganglion.engine.transforms import unscale
 from ganglion.engine.validation import can_validate, validate
@@ -42,12 +45,13 @@ class Outcome(NamedTuple):
 class Learner:
     """Carries out the iterations of one session, from `iteration` on."""
 
-    def __init__(self, session: Session, store: Store, traces: Traces) -> None:
+    def __init__(self, session: Session, store: Keeper, traces: Traces) -> None:
         self.session = session
         self.job = session.plan.job
         self.store = store
         self.traces = traces
         self.validates = can_validate(session)
+        self.health = HealthReader(session, lambda sentence: traces(Notice(sentence)))
         self.iteration = 0
         self.seconds = 0.0
         self.retries = 0
@@ -57,12 +61,13 @@ class Learner:
         self.validation_losses: deque[float] = deque(maxlen=window)
         self.values: dict[str, float] = {}
         self.limit = None if self.job.iterations < 0 else self.job.iterations
-        self.spread: float | None = None
         self.picture_interval = _picture_interval(self.job.sample_interval, self.limit)
+        self._pulse = Pulse(this_process())
         self._signal = 0
         self._began = 0.0
         self._traced = (0, 0.0)
         self._stored_at = 0.0
+        self._stopped = False  # whether an alarm of the run's health stops it
         self._over = False  # whether all seconds that the job may learn are used
 
     # --- state
@@ -78,6 +83,7 @@ class Learner:
                 "best": self.best,
                 "losses": list(self.losses),
                 "validation_losses": list(self.validation_losses),
+                "health": self.health.state_dict(),
             },
         }
 
@@ -88,6 +94,7 @@ class Learner:
         own = state["learner"]
         self.iteration, self.seconds = int(own["iteration"]), float(own["seconds"])
         self.retries, self.best = int(own["retries"]), own["best"]
+        self.health.load_state_dict(own.get("health", {}))  # runs of an earlier version have none
         for kept, stored in ((self.losses, own["losses"]), (self.validation_losses, own["validation_losses"])):
             kept.clear()
             kept.extend(stored)
@@ -105,45 +112,59 @@ class Learner:
         with self._signals():
             reason = self._iterate()
         number = 0 if self._is_last() else self._signal  # a signal during the last iteration stops nothing
-        status = "stopped" if number else "finished"
+        status = "stopped" if number or (self._stopped and not self._is_last()) else "finished"
         return Outcome(self.iteration, self._seconds(), status, reason, self.values, number)
 
     def _iterate(self) -> str:
         process = self.session.strategy.process_iteration
-        chains = tuple(self.session.chains.values())
-        event, alarm = self._next_event(), self._alarm()
+        chains, alone = tuple(self.session.chains.values()), not self._pulse.shared
+        event, alarm, reading = self._next_event(), self._alarm(), self.health.following(self.iteration, self.limit)
         while self.limit is None or self.iteration < self.limit:
             for chain in chains:
                 chain.begin(self.iteration)
+            if self.iteration + 1 == reading:
+                self.health.watch()
             progress = process(self.iteration)
             self.iteration += 1
-            if self.iteration >= event or self._signal or time.monotonic() > alarm:
+            if self.iteration >= event or (alone and (self._signal or time.monotonic() > alarm)):
                 reason = self._attend(progress, self.iteration >= event)
                 if reason is not None:
                     return reason
                 event, alarm = self._next_event(), self._alarm()
+                reading = self.health.following(self.iteration, self.limit)
         return "all iterations done"
 
     def _attend(self, progress: LearnProgress, due: bool) -> str | None:
         """Whatever is due after this iteration; the reason to stop, if there is one."""
         try:
-            self._over = self.job.seconds is not None and self._seconds() >= self.job.seconds
+            store = self._look_up()
             reason = self._due(progress) if due or self._over else None
             if self._over:
                 reason = reason or f"its {self.job.seconds:g} seconds are over"
             elif self._signal:
                 reason = f"stopped by {signal.Signals(self._signal).name}"
-            if reason or self._is_last() or self._store_due():
+            if reason or self._is_last() or store:
                 self.store_now()
             return reason
         except DivergedError as error:
             self._retry(error)
             return None
 
+    def _look_up(self) -> bool:
+        """What the clock and signals ask for, of whichever process they ask it; whether a checkpoint is due."""
+        over = self.job.seconds is not None and self._seconds() >= self.job.seconds
+        store = self._store_due()
+        if self._pulse.shared:
+            self._signal, over, store = self._pulse.agree(self.iteration, self._signal, over, store)
+        self._over = over
+        return store
+
     def _due(self, progress: LearnProgress) -> str | None:
         number, job, reason, last = self.iteration, self.job, None, self._is_last()
         if last or number % job.trace_interval == 0:
             reason = self._trace(progress)
+        if self.health.due(number, last):
+            reason = self._read_health() or reason
         if self.validates and (last or number % job.validation_interval == 0):
             reason = self._validate() or reason
         if self.picture_interval and (last or number % self.picture_interval == 0):
@@ -155,6 +176,8 @@ class Learner:
         if self.validates:
             intervals.append(self.job.validation_interval)
         following = [(self.iteration // interval + 1) * interval for interval in intervals if interval]
+        if self._pulse.shared:
+            following.append(self._pulse.following(self.iteration))
         return min(following if self.limit is None else [*following, self.limit])
 
     def _is_last(self) -> bool:
@@ -201,10 +224,17 @@ class Learner:
             self.store_now(best=True)
         return _stalled(self.validation_losses, self.job.validation_loss_threshold, "validation loss")
 
+    def _read_health(self) -> str | None:
+        reading = self.health.read(self.iteration, self.values)
+        self.traces(reading)
+        fatal = [alarm.sentence for alarm in reading.alarms if alarm.kind in self.job.stop_on]
+        self._stopped = bool(fatal)
+        return fatal[0] if fatal else None
+
     def make_pictures(self) -> None:
         """Samples from the noise of stream `pictures`, always the same, for the traces to draw."""
         session = self.session
-        if not self.picture_interval or not session.strategy.generates():
+        if not self.picture_interval or not session.strategy.generates() or this_process().rank:
             return
         count = self.job.samples or (500 if session.spec.kind == "vector" else 64)
         stream = RandomStream(session.plan.job.seed, "pictures", session.streams.device)
@@ -216,8 +246,6 @@ class Learner:
             if noise is None:
                 return
             samples, real = make_samples(session.strategy, noise), plain.rows(rows).input.float().cpu()
-        if len(real) > 1 and len(samples) > 1:
-            self.spread = spread(samples[:256], real[torch.linspace(0, len(real) - 1, min(256, len(real))).long()])
         samples, real = (unscale(each, session.spec.value_range, session.data_range) for each in (samples, real))
         self.traces(SamplesMade(self.iteration, samples, real, self._data_spec()))
 
@@ -295,6 +323,8 @@ def read_values(values: Mapping[str, Tensor]) -> dict[str, float]:
     """Progress on the host: one transfer for all values."""
     if not values:
         return {}
+    if this_process().count > 1:
+        values = {name: averaged(value.detach()) for name, value in values.items()}
     devices = {value.device for value in values.values()}
     if len(devices) > 1:
         return {name: float(value) for name, value in values.items()}
@@ -302,11 +332,6 @@ def read_values(values: Mapping[str, Tensor]) -> dict[str, float]:
         [value.detach().to(torch.float64 if value.device.type == "cpu" else torch.float32) for value in values.values()]
     )
     return dict(zip(values, numbers.tolist(), strict=True))
-
-
-def spread(samples: Tensor, real: Tensor) -> float:
-    """Mean pairwise distance of `samples` over that of `real`, both (count, *shape): near 0 when samples are alike."""
-    return float(torch.pdist(samples.flatten(1)).mean() / torch.pdist(real.flatten(1)).mean().clamp_min(1e-12))
 
 
 def _stalled(losses: deque[float], threshold: float | None, name: str) -> str | None:

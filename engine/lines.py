@@ -14,9 +14,9 @@ from typing import Any
 from ganglion.engine.contracts import Trace
 from ganglion.engine.errors import StoreError
 from ganglion.engine.settings import Settings, setting
-from ganglion.engine.trace import CheckpointStored, TraceContext, TracePoint, Validated
+from ganglion.engine.trace import CheckpointStored, HealthRead, TraceContext, TracePoint, Validated
 
-RESERVED = ("iteration", "seconds", "iterationsPerSecond", "validation", "best", "nonFinite")
+RESERVED = ("iteration", "seconds", "iterationsPerSecond", "validation", "best", "health", "alarms", "nonFinite")
 
 
 class LinesSettings(Settings):
@@ -46,9 +46,10 @@ class LinesTrace(Trace):
             fixed = {"iteration": event.iteration, "seconds": round(event.seconds, 3)}
             self._write({**fixed, "iterationsPerSecond": _significant(event.rate), **_renamed(event.values)})
         elif isinstance(event, Validated):
-            validation, wrong = _finite(event.values)
-            line = {"iteration": event.iteration, "validation": validation, "best": event.best}
-            self._write({**line, "nonFinite": wrong} if wrong else line)
+            self._write_nested(event.iteration, "validation", event.values, {"best": event.best})
+        elif isinstance(event, HealthRead):
+            alarms = [alarm._asdict() for alarm in event.alarms]
+            self._write_nested(event.iteration, "health", event.values, {"alarms": alarms} if alarms else {})
         elif isinstance(event, CheckpointStored):
             self.flush()
 
@@ -84,6 +85,11 @@ class LinesTrace(Trace):
             file, self._file = self._file, None
             if file is not None:
                 file.close()
+
+    def _write_nested(self, iteration: int, name: str, values: Mapping[str, float], more: Mapping[str, Any]) -> None:
+        numbers, wrong = _finite(values)
+        line = {"iteration": iteration, name: numbers, **more}
+        self._write({**line, "nonFinite": wrong} if wrong else line)
 
     def _write(self, line: Mapping[str, Any]) -> None:
         values, wrong = _finite(line)

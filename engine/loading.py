@@ -155,14 +155,15 @@ def _collector(kind: str, origin: str, offered: list[Registered]) -> Callable[..
         if isinstance(aliases, str):
             raise PluginError(f"{kind} '{name}': aliases are a list of names, not the text '{aliases}'")
         for each in (name, *aliases):
-            _check_name(kind, each)
+            check_name(kind, each)
         check_thing(kind, name, thing)
         offered.append(Registered(kind, name, thing, tuple(aliases), origin))
 
     return register
 
 
-def _check_name(kind: str, name: Any) -> None:
+def check_name(kind: str, name: Any) -> None:
+    """Raise PluginError unless `name` can be typed in a job."""
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w+-]*", name) or not fold(name):
         raise PluginError(
             f"{name!r} cannot name a {kind}: a name has letters, digits, '_', '-' and '+', and no blanks or other signs"

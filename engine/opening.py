@@ -141,16 +141,37 @@ def draw_labelled(opened: Opened, count: int, seed: int) -> tuple[Tensor, Tensor
     return samples, classes
 
 
+@enough_memory(ConfigError, "a smaller count")
+def draw_between(opened: Opened, count: int, seeds: tuple[int, int], share: float, classes: Sequence[int]) -> Tensor:
+    """Samples as `draw_samples` gives them, of noise on the straight line from that of one seed to that of the other.
+
+    `share` is how far along it: 0 gives the samples of the first seed, 1 those of the second. Raises ConfigError.
+    """
+    first, second = (_noise(opened, count, seed, classes) for seed in seeds)
+    if not first.is_floating_point():
+        raise ConfigError(f"run '{opened.run.tag}': there is nothing between two noise vectors of whole numbers")
+    return _made(opened, torch.lerp(first, second, share))
+
+
 def _drawn(opened: Opened, count: int, seed: int, wanted: Sequence[int] = ()) -> tuple[Tensor, Tensor | None]:
+    noise = _noise(opened, count, seed, wanted)
+    classes = opened.strategy.requested(noise)
+    return _made(opened, noise), None if classes is None else classes.cpu()
+
+
+def _noise(opened: Opened, count: int, seed: int, wanted: Sequence[int]) -> Tensor:
     stream = RandomStream(seed, "sample", opened.device)
     with torch.no_grad():
         noise = _asking(opened, count, stream, wanted) if wanted else opened.strategy.noise(count, stream)
-        if noise is None:
-            name = type(opened.strategy).__name__
-            raise ConfigError(f"run '{opened.run.tag}': strategy {name} makes no samples")
-        samples = unscale(make_samples(opened.strategy, noise), opened.spec.value_range, opened.data_range)
-        classes = opened.strategy.requested(noise)
-        return samples, None if classes is None else classes.cpu()
+    if noise is None:
+        name = type(opened.strategy).__name__
+        raise ConfigError(f"run '{opened.run.tag}': strategy {name} makes no samples")
+    return noise
+
+
+def _made(opened: Opened, noise: Tensor) -> Tensor:
+    with torch.no_grad():
+        return unscale(make_samples(opened.strategy, noise), opened.spec.value_range, opened.data_range)
 
 
 def _asking(opened: Opened, count: int, stream: RandomStream, wanted: Sequence[int]) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,11 @@ from ganglion.engine.capture import Capture
 from ganglion.engine.contracts import Batch, GradientProcessor, Loss, Method
 from ganglion.engine.decay import Span, decay_of
 from ganglion.engine.errors import ConfigError, RunError, fold, suggestion
+from ganglion.engine.processes import average_in_place, this_process
 from ganglion.engine.settings import Settings, describe, setting
+
+if TYPE_CHECKING:
+    from ganglion.engine.health.watching import Watch
 
 
 class Gate(Protocol):
@@ -139,6 +143,7 @@ class ProcessorChain:
         self.iteration = 0
         self.updates = 0
         self.capture: Capture | None = None  # where losses run as graphs
+        self.watch: Watch | None = None  # what notes the updates of this iteration
         self._factor = 1.0
         self._start_rate = learning_rate
         self._decay = decay_of(role, settings, method, learning_rate, span)
@@ -168,9 +173,15 @@ class ProcessorChain:
         for parameter in self.parameters:
             parameter.grad = None
 
+    def gradients(self) -> list[Tensor]:
+        """The gradients that are there."""
+        return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+
     def step(self, iteration: int) -> None:
         """Update from gradients that the strategy has put into `parameter.grad` itself."""
         self.begin(iteration)
+        if this_process().count > 1:
+            average_in_place(self.gradients())
         self.apply()
 
     def apply(self, verdict: Tensor | None = None) -> None:
@@ -178,6 +189,8 @@ class ProcessorChain:
         number = self.updates
         with torch.no_grad():
             held = None if verdict is None else _Held(self, verdict)
+            if self.watch is not None:
+                self.watch.before(self.parameters)
             for before in self._before:
                 before(number)
             self.method.update(number, self.learning_rate)
@@ -189,6 +202,8 @@ class ProcessorChain:
                     held.put_back_weights()
             if held is not None:
                 held.put_back_memory()
+            if self.watch is not None:
+                self.watch.after(self.parameters, counts=held is None)
         self.updates = number + 1
 
     def _memory(self) -> dict[str, Tensor]:
@@ -203,6 +218,10 @@ class ProcessorChain:
                 state: dict[str, Tensor] = average()
                 return state
         return None
+
+    def rate_left(self) -> float:
+        """The learning rate as a share of where it began."""
+        return self.learning_rate / self._start_rate if self._start_rate else 1.0
 
     def lower_learning_rate(self, factor: float) -> None:
         """Multiply the learning rate by `factor` from now on, in resumed runs too; call it after restoring a state."""
@@ -284,11 +303,20 @@ def update_together(
     for chain in chains:
         chain.zero()
     loss = _accumulated(chains, loss_of, inputs, parts) if parts > 1 else _differentiated(chains, loss_of, inputs, 1)
+    if this_process().count > 1:
+        loss = _of_all_processes(chains, loss)
     verdict = None if gate is None else gate(loss)
     for chain in chains:
         chain.apply(verdict)
         chain.zero()
     return loss
+
+
+def _of_all_processes(chains: Sequence[ProcessorChain], loss: Loss) -> Loss:
+    """The loss of the whole batch, the gradients in the chains' parameters becoming its gradients, in one exchange."""
+    numbers = [loss.total.clone(), *(term.clone() for term in loss.terms.values())]
+    average_in_place([*numbers, *(gradient for chain in chains for gradient in chain.gradients())])
+    return Loss(numbers[0], dict(zip(loss.terms, numbers[1:], strict=True)))
 
 
 def equal_parts(chains: Sequence[ProcessorChain]) -> int:

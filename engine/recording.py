@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,11 +13,15 @@ from ganglion.engine.data import data_digest
 from ganglion.engine.execution import Execution
 from ganglion.engine.job import JOB_FORMAT
 from ganglion.engine.learner import Learner, Outcome
-from ganglion.engine.registry import Registry, about
+from ganglion.engine.processes import this_process
+from ganglion.engine.registry import PYTHON, Registry, about
+from ganglion.engine.resolution import Plan
 from ganglion.engine.runs import Run
 from ganglion.engine.session import Session
 from ganglion.engine.settings import format_value
 from ganglion.engine.trace import RunStarted
+
+SETTLED = ("execution", "threads", "decayIterations")  # that job.yaml has in place of what was to be found out
 
 
 def write_documents(
@@ -48,10 +52,13 @@ def write_documents(
             "dataset": plan.dataset.name,
             "networks": [entry.network.name for entry in plan.roles.values()],
             "seed": plan.job.seed,
+            "defaults": _changed(plan, before),
+            "initTag": before.get("initTag") if resumed else plan.job.init_tag,
             "devices": {role: str(device) for role, device in session.devices.items()},
             "execution": {"name": execution.name, "reason": execution.reason, **execution.figures},
             "precision": plan.job.precision,
             "threads": torch.get_num_threads(),
+            "processes": this_process().count,
             "versions": versions(),
             "plugins": [plugin._asdict() for plugin in registry.plugins],
             "data": {"digest": data_digest(session.data.train), "rows": len(session.data.train)},
@@ -60,6 +67,16 @@ def write_documents(
             "sessions": before.get("sessions", 0) + 1,
         }
     )
+
+
+def _changed(plan: Plan, before: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that were asked to be something else than their defaults, with those.
+
+    A run that goes on was told in its job file what the engine had settled: nobody asked for that.
+    """
+    known = before.get("defaults") or {}
+    settled = {plan.key(name) for name in SETTLED} | {f"{role}.device" for role in plan.roles}
+    return {key: value for key, value in plan.changed.items() if not before or key in known or key not in settled}
 
 
 def versions() -> dict[str, str]:
@@ -124,7 +141,9 @@ def _chain_text(entry: Any) -> str:
 
 def hints(run: Run, session: Session, outcome: Outcome, where: str) -> list[str]:
     """What to type next; `where` is the option that names the folder of runs, if it was given."""
-    plan, lines = session.plan, []
+    plan, lines = session.plan, list[str]()
+    if any(name.startswith(f"{PYTHON}:") for name in _given_names(plan)):  # no command can find an object of a program
+        return ["draw more: run.sample(64), where run is what learn() gave", "judge it: run.evaluate()"]
     options = where + "".join(f" --plugin {file}" for file in plan.code_files())
     pictures = sorted(run.directory.glob("samples/*.png"), key=lambda path: int(path.stem))
     if pictures:
@@ -140,11 +159,9 @@ def hints(run: Run, session: Session, outcome: Outcome, where: str) -> list[str]
     return lines
 
 
-def alike(share: float) -> str:
-    return (
-        f"the samples are only {share:.0%} as far apart as the data: the generator may have collapsed to a few kinds "
-        "of sample; penalty=R1 with method=ADAM learningRate=2e-4 beta1=0.5 may help"
-    )
+def _given_names(plan: Plan) -> list[str]:
+    names = plan.names()
+    return [*names["networks"], names["dataset"], names["strategy"]]
 
 
 def now() -> str:

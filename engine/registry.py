@@ -7,19 +7,21 @@ import importlib
 import importlib.metadata
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from ganglion.engine.errors import ConfigError, PluginError, fold, suggestion
 from ganglion.engine.hookspecs import KINDS
-from ganglion.engine.loading import Failure, Registered, attempt, check_thing, load_file, modules_of, offers
+from ganglion.engine.loading import Failure, Registered, attempt, check_name, check_thing, load_file, modules_of, offers
 
 BUILTIN_PACKAGES = ("ganglion.engine.builtin", "ganglion.strategies", "ganglion.networks", "ganglion.datasets")
 BUILT_IN = "built-in"
 ENTRY_POINTS = "ganglion"
 SUFFIXES = ("learningstrategy", "samplingstrategy")
 DEFINITIONS = (".yaml", ".yml")
+PYTHON = "python"  # `python:Thing` is an object of the Python program that called, not one that has a name
 
 
 class Plugin(NamedTuple):
@@ -42,6 +44,7 @@ class Registry:
         self._names: dict[str, dict[str, Registered]] = {kind: {} for kind in KINDS}
         self._clashes: dict[tuple[str, str], list[Registered]] = {}
         self._local: dict[str, ModuleType] = {}
+        self._given: dict[tuple[str, str], Registered] = {}
 
     def load(self, files: Sequence[str | Path] = ()) -> Registry:
         """Load the built-ins, every entry point of group `ganglion`, and the named local files or modules."""
@@ -76,6 +79,21 @@ class Registry:
         self.plugins.append(Plugin(name, origin, error=self._accept(offered), digest=digest))
         return module
 
+    def give(self, kind: str, name: str, thing: Any) -> str:
+        """Take over an object of a Python program; the name that means it here. Raises PluginError."""
+        check_name(kind, name)
+        check_thing(kind, name, thing)
+        own = next(number for number in count(1) if (kind, _given_name(name, number)) not in self._given)
+        full = _given_name(name, own)
+        self._given[kind, full] = Registered(kind, name, thing, (), "the Python program")
+        self.plugins.append(Plugin(name, "the Python program"))
+        self.files = (*dict.fromkeys((*self.files, PYTHON)),)
+        return full
+
+    def given(self, kind: str, name: str) -> Any:
+        """The object that `name` means, where a Python program gave it; otherwise the name itself."""
+        return self._given[kind, name].thing if (kind, name) in self._given else name
+
     def get(self, kind: str, name: str) -> Registered:
         """The thing of `kind` that `name` means, without regard to case, `-`, `_`.
 
@@ -83,6 +101,8 @@ class Registry:
         """
         if kind not in KINDS:
             raise ConfigError(f"unknown kind '{kind}'{suggestion(kind, KINDS)}")
+        if (kind, name) in self._given:
+            return self._given[kind, name]
         if ":" in name or (kind == "network" and name.endswith(DEFINITIONS)):
             return self._from_path(kind, name)
         folded = _folded(name)
@@ -164,6 +184,10 @@ class Registry:
         first, *others = self._clashes[kind, key]
         claims = " and ".join(f"'{entry.name}' of {_source(entry)}" for entry in others)
         return f"{kind} '{first.name}' of {_source(first)} and {claims} claim one name; rename or remove all but one"
+
+
+def _given_name(name: str, number: int) -> str:
+    return f"{PYTHON}:{name}{number if number > 1 else ''}"
 
 
 def _source(entry: Registered) -> str:

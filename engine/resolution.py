@@ -13,7 +13,7 @@ from ganglion.engine.errors import ConfigError, NetworkError, fold, nearest, sug
 from ganglion.engine.former import former_keys
 from ganglion.engine.job import LIFE_CYCLE, JobRequest, JobSettings, RoleSettings
 from ganglion.engine.processors import ChainSettings
-from ganglion.engine.registry import Registered, Registry
+from ganglion.engine.registry import PYTHON, Registered, Registry
 from ganglion.engine.settings import (
     Level,
     Owner,
@@ -38,6 +38,7 @@ PRECEDENCE = (
     (JOB_FILE, "--job FILE; where a tag goes on, the job.yaml of its run"),
     (COMMAND_LINE, "key=value behind the names; in Python the keys of learn()"),
 )
+AS_BUILT = "as the network is built"  # in place of the default of a layer's argument
 PRECEDENCE_RULES = """A stronger level wins, whatever a weaker one says.
 
 At one level ROLE.key=value wins over key=value; a stronger key=value is for every role, also over ROLE.key=value of a
@@ -62,7 +63,10 @@ class RolePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a job names, with settings; `values` are all keys in full, ready for job.yaml."""
+    """Everything a job names, with settings; `values` are all keys in full, ready for job.yaml.
+
+    `changed` has those of them whose value is not the default, with that default.
+    """
 
     request: JobRequest
     job: JobSettings
@@ -77,6 +81,7 @@ class Plan:
     roles: Mapping[str, RolePlan]
     traces: Sequence[tuple[Registered, Any]]
     values: dict[str, Any]
+    changed: Mapping[str, Any] = field(default_factory=dict)
     replaced: Sequence[Replaced] = ()
     notices: Sequence[str] = field(default_factory=tuple)
 
@@ -92,7 +97,8 @@ class Plan:
         """The local plugin files that the job needs."""
         names = self.names()
         named = [*names["networks"], names["dataset"], names["strategy"]]
-        return sorted({*self.request.plugins, *(name.rpartition(":")[0] for name in named if ":" in name)})
+        files = {*self.request.plugins, *(name.rpartition(":")[0] for name in named if ":" in name)}
+        return sorted(files - {PYTHON})
 
     @property
     def strategy_class(self) -> type[LearningStrategy]:
@@ -152,9 +158,10 @@ class Resolver:
         result = resolve(owners, self.levels, self.roles)
         unknown = self._without_dropped(result.unknown, {role: entry[0] for role, entry in per_role.items()})
         notices = self._leftovers(unknown, owners, parts)
-        presets = resolve(owners, self.presets, self.roles).settings
-        refuse_without_effect(owners, result.settings, presets, self.roles)
+        presets = resolve(owners, self.presets, self.roles)
+        refuse_without_effect(owners, result.settings, presets.settings, self.roles)
         values = _values(owners, result.settings, result.layer_arguments)
+        defaults = _values(owners, presets.settings, presets.layer_arguments)
         after = len(fixed)
         part_settings = result.settings[after + 1 : after + 1 + len(parts)]
         trace_settings = result.settings[after + 1 + len(parts) : after + 1 + len(parts) + len(traces)]
@@ -177,6 +184,7 @@ class Resolver:
             },
             traces=list(zip(traces, trace_settings, strict=True)),
             values=values,
+            changed={key: defaults.get(key, AS_BUILT) for key in values if values[key] != defaults.get(key, AS_BUILT)},
             replaced=tuple(dict.fromkeys(entry for entry in result.replaced if entry.preset != entry.value)),
             notices=(*notices, *self._dropped_methods(per_role)),
         )

@@ -11,10 +11,12 @@ from ganglion.engine.checkpoint_files import Checkpoint
 from ganglion.engine.data import data_digest
 from ganglion.engine.errors import ConfigError, StoreError, fold
 from ganglion.engine.learner import Learner
+from ganglion.engine.processes import this_process
 from ganglion.engine.repository import Repository, Run
 from ganglion.engine.resolution import Plan
 from ganglion.engine.session import Session
 from ganglion.engine.settings import describe, format_value
+from ganglion.engine.synchronising import KINDS as SYNCHRONISED
 
 # Keys that may differ when a tag goes on: they change when things happen or are shown, not the mathematics.
 FREE_KEYS = frozenset(
@@ -22,7 +24,7 @@ FREE_KEYS = frozenset(
     for key in (
         "iterations", "epochs", "seconds", "trace", "traces", "traceInterval", "sampleInterval", "samples",
         "storeInterval", "storeSeconds", "keep", "nanRetry", "nanFactor", "lossThreshold", "validationLossThreshold",
-        "thresholdWindow", "validationInterval", "fetchThreads", "download",
+        "thresholdWindow", "validationInterval", "fetchThreads", "download", "healthInterval", "stopOn",
     )
 )  # fmt: skip
 # What comes of a state that another version, another plugin, or somebody's hand has written.
@@ -69,6 +71,25 @@ def refuse_other_data(run: Run, session: Session) -> None:
         text = getattr(network, "to_yaml", None)
         if text is not None and role in kept and text() != kept[role]:
             raise StoreError(f"run '{run.tag}': the definition of its {role} has changed since it began; {WAYS}")
+
+
+def refuse_other_processes(run: Run, session: Session) -> list[str]:
+    """Another number of processes changes nothing, but for layers that see only their own process's rows.
+
+    Raises ConfigError where statistics are those of each process; the sentences say what is drawn anew.
+    """
+    before, now = run.read_record().get("processes", 1), this_process().count
+    if before == now:
+        return []
+    modules = [module for network in session.networks.values() for module in network.modules()]
+    if session.plan.job.batch_statistics == "process" and any(isinstance(each, SYNCHRONISED) for each in modules):
+        raise ConfigError(
+            f"run '{run.tag}' was shared by {before} processes, whose BatchNorm counts their own rows "
+            f"(batchStatistics=process); go on with {before}"
+        )
+    if any(isinstance(each, nn.modules.dropout._DropoutNd) and each.p for each in modules):
+        return [f"{before} processes before and {now} now: masks of Dropout are drawn otherwise from here on"]
+    return []
 
 
 def go_on(run: Run, learner: Learner) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ganglion.engine.contracts import Adapter, Batch, Dataset, Sampling
 from ganglion.engine.errors import ConfigError, PluginError
 from ganglion.engine.fetching import Fetcher, result
+from ganglion.engine.processes import ALONE, Part
 from ganglion.engine.settings import Settings, setting
 from ganglion.engine.streams import RandomStream, stream_seed
 
@@ -135,12 +136,20 @@ class BatchSampler:
         augmentations: Sequence[Adapter] = (),
         stream: RandomStream | None = None,
         fetch_threads: int = 2,
+        part: Part = ALONE,
     ) -> None:
         if len(dataset) < batch_size:
             raise ConfigError(f"batchSize={batch_size} is more than the {len(dataset)} rows of the training data")
+        if batch_size % part.count:
+            near = max(1, round(batch_size / part.count)) * part.count
+            raise ConfigError(
+                f"batchSize={batch_size} counts the rows of all {part.count} processes together and is not a multiple "
+                f"of {part.count}; give batchSize={near}, say"
+            )
         self.dataset = dataset
         self.sampling = sampling
-        self.batch_size = batch_size
+        self.batch_size = batch_size // part.count
+        self.part = part
         self.seed = seed
         self.device = device
         self.augmentations = list(augmentations)
@@ -149,23 +158,29 @@ class BatchSampler:
         self.offset = 0
         self._order: Tensor | None = None
         self._block: Batch | None = None
-        self._used = 0
-        self._block_rows = batch_size * _batches_per_block(dataset, batch_size)
+        self._used = self._parted = 0
+        self._block_rows = self.batch_size * _batches_per_block(dataset, batch_size)
         self._pool = None if dataset.resident else Fetcher(fetch_threads)
         self._ahead: dict[tuple[int, int, int], Future[Batch]] = {}
 
     def next_batch(self, size: int | None = None) -> Batch:
         """The next `size` rows (default: the batch size). Valid until the batch after the next is asked for."""
         size = size or self.batch_size
-        if self._block is None or self._used + size > len(self._block):
-            self._block = self._gather(max(size, self._block_rows))
-            self._used = 0
+        other = self.part.count > 1 and size != self._parted  # a block is cut into this process's parts of batches
+        if self._block is None or other or self._used + size > len(self._block):
+            self._block = self._gather(max(size, self._block_rows // size * size), size)
+            self._used, self._parted = 0, size
         batch = self._block.rows(self._used, self._used + size)
         self._used += size
-        self._advance(size)
+        self._advance(size * self.part.count)
         for adapter in self.augmentations:
             batch = adapter.apply(batch, self.stream)
         return batch
+
+    @property
+    def whole_batch_size(self) -> int:
+        """Rows of a batch of all processes together; `batch_size` are those of this one."""
+        return self.batch_size * self.part.count
 
     def state_dict(self) -> dict[str, Any]:
         """The position: epoch, offset within it, and the seed."""
@@ -217,19 +232,27 @@ class BatchSampler:
                 order = self._make_order(epoch) if missing else order
         return torch.cat(parts), epoch, offset
 
-    def _gather(self, rows: int) -> Batch:
-        indices, _, _ = self._indices(rows)
+    def _gather(self, rows: int, size: int) -> Batch:
+        """The next `rows` rows of this process, in batches of `size`."""
         if self._pool is None:
-            return self.dataset.rows(indices)
-        return self._fetch_ahead(indices, rows)
+            return self.dataset.rows(self._own(self._indices(rows * self.part.count)[0], size))
+        return self._fetch_ahead(rows, size)
 
-    def _fetch_ahead(self, indices: Tensor, rows: int) -> Batch:
+    def _own(self, indices: Tensor, size: int) -> Tensor:
+        """This process's part of every batch, of which it has `size` rows."""
+        if self.part.count == 1:
+            return indices
+        return indices.view(-1, self.part.count, size)[:, self.part.rank].reshape(-1)
+
+    def _fetch_ahead(self, rows: int, size: int) -> Batch:
         assert self._pool is not None
+        whole = rows * self.part.count
         key = (self.epoch, self.offset, rows)
-        future = self._ahead.pop(key, None) or self._pool.submit(self.dataset.rows, indices)
-        following, epoch, offset = self._indices(2 * rows)
-        _, epoch, offset = self._indices(rows)
-        self._ahead = {(epoch, offset, rows): self._pool.submit(self.dataset.rows, following[rows:])}
+        indices, epoch, offset = self._indices(whole)
+        future = self._ahead.pop(key, None) or self._pool.submit(self.dataset.rows, self._own(indices, size))
+        following, _, _ = self._indices(2 * whole)
+        ahead = self._pool.submit(self.dataset.rows, self._own(following[whole:], size))
+        self._ahead = {(epoch, offset, rows): ahead}
         batch = result(future)
         if self.device.type == "cuda":
             return batch.map(lambda tensor: tensor.pin_memory().to(self.device, non_blocking=True))

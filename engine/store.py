@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,29 @@ MAY_BE_INFINITE = ("session.strategy.",)  # a strategy may remember infinity, as
 Weights = Mapping[str, Mapping[str, Tensor]]
 
 
-class Store:
+class Keeper(ABC):
+    """What a learner stores with and goes back to."""
+
+    @abstractmethod
+    def has_checkpoint(self) -> bool:
+        """Whether anything was stored yet."""
+
+    @abstractmethod
+    def save(
+        self, iteration: int, weights: Weights, averaged: Weights, state: Mapping[str, Any], pinned: bool, best: bool
+    ) -> Path:
+        """Store a checkpoint; `pinned` ones are never removed. Raises DivergedError, StoreError."""
+
+    @abstractmethod
+    def load(self) -> Checkpoint:
+        """The last good checkpoint; its notices name damaged ones that were passed over. Raises StoreError."""
+
+    @abstractmethod
+    def take_up(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+
+
+class Store(Keeper):
     """Checkpoints of `run`; `flush` brings the trace file up to date and gives its length in bytes."""
 
     def __init__(self, run: Run, keep: int, flush: Callable[[], int]) -> None:
@@ -27,13 +50,11 @@ class Store:
         self.pinned: set[int] = set()
 
     def has_checkpoint(self) -> bool:
-        """Whether anything was stored yet."""
         return bool(self.checkpoints.iterations())
 
     def save(
         self, iteration: int, weights: Weights, averaged: Weights, state: Mapping[str, Any], pinned: bool, best: bool
     ) -> Path:
-        """Store a checkpoint; `pinned` ones are never removed. Raises DivergedError, StoreError."""
         if pinned:
             self.pinned.add(iteration)
         content = {**state, "trace": {"offset": self.flush(), "pinned": sorted(self.pinned)}}
@@ -43,11 +64,10 @@ class Store:
         return path
 
     def load(self) -> Checkpoint:
-        """The last good checkpoint; its notices name damaged ones that were passed over. Raises StoreError."""
         return self.checkpoints.load("latest")
 
     def take_up(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint: the trace file is cut to where it was then."""
+        """Cut the trace file to where it was then."""
         self.flush()
         self.run.truncate_trace(checkpoint.state["trace"]["offset"])
         self.pinned = set(checkpoint.state["trace"]["pinned"])

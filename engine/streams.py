@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ganglion.engine.errors import ConfigError
+from ganglion.engine.processes import ALONE, Part
 
 
 def stream_seed(seed: int, *names: object) -> int:
@@ -20,10 +21,15 @@ def stream_seed(seed: int, *names: object) -> int:
 
 
 class RandomStream:
-    """One named stream of random numbers on one device."""
+    """One named stream of random numbers on one device.
 
-    def __init__(self, seed: int, name: str, device: torch.device) -> None:
+    The first dimension of what is drawn counts rows of a batch: where several processes share a job, all draw for the
+    whole batch, of which each takes its `part`, so that their number changes nothing.
+    """
+
+    def __init__(self, seed: int, name: str, device: torch.device, part: Part = ALONE) -> None:
         self.name = name
+        self.part = part
         self.device = device
         if torch.device(device).type == "meta":
             raise ConfigError("device=meta: it holds no numbers, so nothing can be drawn or learnt on it")
@@ -32,16 +38,19 @@ class RandomStream:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers of `shape`."""
-        return torch.randn(shape, generator=self.generator, device=self.device)
+        return self.part.rows(torch.randn(self._whole(shape), generator=self.generator, device=self.device))
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Uniform numbers in [low, high) of `shape`."""
-        numbers = torch.rand(shape, generator=self.generator, device=self.device)
+        numbers = self.part.rows(torch.rand(self._whole(shape), generator=self.generator, device=self.device))
         return numbers if (low, high) == (0.0, 1.0) else numbers.mul_(high - low).add_(low)
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """Whole numbers 0..high-1 (int64) of `shape`."""
-        return torch.randint(high, shape, generator=self.generator, device=self.device)
+        return self.part.rows(torch.randint(high, self._whole(shape), generator=self.generator, device=self.device))
+
+    def _whole(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (shape[0] * self.part.count, *shape[1:]) if self.part.count > 1 else shape
 
     def state_dict(self) -> dict[str, Any]:
         """The generator's state."""
@@ -58,9 +67,10 @@ class Streams:
     `network` and `init.<role>` are torch's own default generators, which the engine seeds.
     """
 
-    def __init__(self, seed: int, device: torch.device) -> None:
+    def __init__(self, seed: int, device: torch.device, part: Part = ALONE) -> None:
         self.seed = seed
         self.device = device
+        self.part = part
         self._streams: dict[str, RandomStream] = {}
         self._pending: dict[str, Any] = {}  # states of streams that nothing has asked for yet
 
@@ -68,7 +78,7 @@ class Streams:
         device = device or self.device
         key = f"{name}@{device}"
         if key not in self._streams:
-            self._streams[key] = RandomStream(self.seed, name, device)
+            self._streams[key] = RandomStream(self.seed, name, device, self.part)
             if key in self._pending:
                 self._streams[key].load_state_dict(self._pending.pop(key))
         return self._streams[key]
@@ -76,6 +86,10 @@ class Streams:
     def install(self, name: str) -> None:
         """Seed torch's default generators (dropout, initialisation) as stream `name`."""
         torch.manual_seed(stream_seed(self.seed, name))
+
+    def install_own(self, name: str) -> None:
+        """The same with another start in every process but the first: masks of dropout cannot be sliced."""
+        self.install(name if self.part.rank == 0 else f"{name}/{self.part.rank}")
 
     def state_dict(self) -> dict[str, Any]:
         """States of all streams, torch's default generators included."""

@@ -23,6 +23,7 @@ ORANGE = "#E69F00"
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-~=+*#"
 NARROWEST_COLUMN = 8
+SAME = 1e-12  # share by which numbers differ that were the same before their means were taken
 
 # Whole escape sequences go, not only their first character: OSC and similar strings, CSI, then any two-byte form.
 ESCAPES = re.compile(
@@ -97,6 +98,8 @@ def sparkline(values: Sequence[float], width: int, ascii_only: bool = False) -> 
     means = [sum(values[start:end]) / (end - start) for start, end in pairwise(edges)]
     finite = [mean for mean in means if math.isfinite(mean)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    if high - low <= SAME * max(abs(low), abs(high)):  # only the rounding of means differs
+        low = high
     blocks = ASCII_BLOCKS if ascii_only else BLOCKS
     return "".join(_block(mean, low, high, blocks) for mean in means)
 
@@ -121,6 +124,19 @@ def shorten(text: str, width: int, ascii_only: bool = False) -> Text:
         line.truncate(max(0, width - len(mark)))
         line.append(mark[: max(0, width)])
     return line
+
+
+def shorten_middle(text: str, width: int, ascii_only: bool = False) -> Text:
+    """As `shorten`, but both ends stay: names that begin alike are told apart by their ends."""
+    plain, mark = clean_text(text), "..." if ascii_only else "…"
+    if Text(plain).cell_len <= width or width < 2 * len(mark) + 2:
+        return shorten(plain, width, ascii_only)
+    room = (width - len(mark) + 1) // 2
+    head, end = Text(plain, no_wrap=True), plain[-room:]
+    while Text(end).cell_len > room:
+        end = end[1:]
+    head.truncate(width - len(mark) - Text(end).cell_len)
+    return head.append(mark + end)
 
 
 def wrap(text: str, width: int, first: Text, console: Console | None = None, style: str = "") -> list[Text]:

@@ -9,7 +9,15 @@ import numpy as np
 from ganglion.engine.contracts import NoSettings, Trace
 from ganglion.engine.errors import PluginError
 from ganglion.engine.pictures import picture
-from ganglion.engine.trace import CheckpointStored, RunStarted, SamplesMade, TraceContext, TracePoint, Validated
+from ganglion.engine.trace import (
+    CheckpointStored,
+    HealthRead,
+    RunStarted,
+    SamplesMade,
+    TraceContext,
+    TracePoint,
+    Validated,
+)
 
 
 class TensorBoardTrace(Trace):
@@ -37,6 +45,8 @@ class TensorBoardTrace(Trace):
             self._scalars(event.iteration, {**event.values, "iterationsPerSecond": event.rate})
         elif isinstance(event, Validated):
             self._scalars(event.iteration, {f"validation/{name}": value for name, value in event.values.items()})
+        elif isinstance(event, HealthRead):
+            self._scalars(event.iteration, {f"health/{name}": value for name, value in event.values.items()})
         elif isinstance(event, SamplesMade):
             image = np.asarray(picture(event.samples, event.spec, event.real).convert("RGB"))
             self._open().add_image("samples", image, event.iteration, dataformats="HWC")

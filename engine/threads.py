@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from ganglion.engine.device import usable_cores
+from ganglion.engine.processes import this_process
 from ganglion.engine.session import Session
 from ganglion.engine.state import copied
 
@@ -32,7 +34,7 @@ def settle_threads(session: Session) -> Threads:
     if wanted is not None:
         torch.set_num_threads(int(wanted))
         return Threads()
-    threads, settled = choose_threads(session)
+    threads, settled = share_of_cores() if this_process().count > 1 else choose_threads(session)
     session.plan.values[session.plan.key("threads")] = threads
     return settled
 
@@ -55,6 +57,14 @@ def choose_threads(session: Session) -> tuple[int, Threads]:
     measured = ", ".join(f"{threads}: {1e3 * seconds:.2f} ms" for threads, seconds in times.items())
     sentence = f"threads={chosen} (measured per iteration, by threads: {measured})"
     return chosen, Threads([sentence], times[chosen])
+
+
+def share_of_cores() -> tuple[int, Threads]:
+    """Where several processes share a job and its machine: this one's share of the cores."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", this_process().count))
+    threads = max(1, usable_cores() // here)
+    torch.set_num_threads(threads)
+    return threads, Threads([f"threads={threads} in each of {this_process().count} processes"])
 
 
 @contextmanager

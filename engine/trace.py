@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -54,6 +54,22 @@ class Validated:
     iteration: int
     values: Mapping[str, float]
     best: bool
+
+
+class Alarm(NamedTuple):
+    """What is wrong with a run: the `kind` that `stopOn` names, and one sentence: seen, usual meaning, what to try."""
+
+    kind: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class HealthRead:
+    """Figures of a run's health after `iteration` iterations, by name, and what is wrong with it, if anything is."""
+
+    iteration: int
+    values: Mapping[str, float]
+    alarms: Sequence[Alarm] = field(default_factory=tuple)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ganglion.engine.assembly import assemble, resolve_job
 from ganglion.engine.errors import ConfigError, RunError, StoreError, fold
 from ganglion.engine.folders import data_context
 from ganglion.engine.job import JobSettings, naming_plugins, request
+from ganglion.engine.keywords import python_keys
 from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository, Run
 from ganglion.engine.settings import format_value
@@ -53,9 +54,9 @@ class _Work(NamedTuple):
 
 
 def verify_resume(
-    networks: Sequence[str] | str | None,
-    dataset: str | None,
-    keys: Mapping[str, Any],
+    networks: Sequence[str] | str | None = None,
+    dataset: str | None = None,
+    keys: Mapping[str, Any] | None = None,
     *,
     job: Mapping[str, Any] | None = None,
     kills: int = 5,
@@ -64,14 +65,17 @@ def verify_resume(
     patience: float = PATIENCE,
     templates: Templates | None = None,
     notify: Callable[[str], None] = lambda sentence: None,
+    **settings: Any,
 ) -> Verified:
     """Carry out a job straight, and once more under `kills` SIGKILLs; compare every checkpoint and trace point.
+
+        assert verify_resume("Generator,Discriminator", "Circle", strategy="GAN", kills=3).identical
 
     Without `runs` the two runs are in a temporary folder, which stays where they differ. `templates` start the
     processes, where several jobs share them. Raises InputError for what `learn` refuses, RunError where a run fails,
     does not go on, or stands still for `patience` seconds.
     """
-    work = _prepare(networks, dataset, keys, job, plugins, notify)
+    work = _prepare(networks, dataset, python_keys(keys, settings), job, plugins, notify)
     _refuse(work.settings, runs, kills)
     if work.settled:
         notify(f"verified with {' '.join(f'{key}={format_value(value)}' for key, value in work.settled.items())}")

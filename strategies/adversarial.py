@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from ganglion.engine.api import (
     Batch,
     ConfigError,
+    Dataset,
     DataSpec,
     Gate,
     LearningContext,
     LearningStrategy,
     LearnProgress,
     Loss,
+    NoisePart,
     Objective,
     Penalty,
     Port,
@@ -251,6 +253,21 @@ class AdversarialStrategy(LearningStrategy):
     def noise(self, count: int, stream: RandomStream) -> Tensor:
         return self._draw(count, stream)
 
+    def appraise(self, batch: Batch, stream: RandomStream) -> tuple[Tensor, Tensor] | None:
+        """Scores as in an update of the discriminator, whose rows and noise are drawn from what is given instead."""
+        kept = self.context, self._noise_stream, self._last_noise
+        assert self.context.sampler is not None
+        self.context = replace(self.context, sampler=_Given(batch, self.context.sampler.dataset))
+        self._noise_stream = stream
+        try:
+            rows = self.real_batch()
+            return self.score_both(rows, self.fixed_fake(self.draw_noise(len(rows)), rows, None))
+        finally:
+            self.context, self._noise_stream, self._last_noise = kept
+
+    def noise_parts(self) -> tuple[NoisePart, ...]:
+        return (NoisePart("noise", self._latent[-1], "random numbers", drawn=self.context.settings.noise),)
+
     def generate(self, noise: Tensor) -> Tensor:
         samples: Tensor = self._generator(noise.to(self._generator_device))
         return samples
@@ -271,9 +288,26 @@ class AdversarialStrategy(LearningStrategy):
         return self._noise_stream.normal(count, *self._seen).to(self._discriminator_device) * std
 
     def _batch_size(self) -> int:
-        """How many rows one update of the generator is about."""
+        """How many rows one update of the generator is about, in this process."""
         assert self.context.sampler is not None
         return self.context.sampler.batch_size
+
+    def _whole_batch_size(self) -> int:
+        """The same, counted over all processes."""
+        assert self.context.sampler is not None
+        return self.context.sampler.whole_batch_size
+
+
+class _Given:
+    """In the place of a sampler: the same rows every time."""
+
+    def __init__(self, batch: Batch, dataset: Dataset) -> None:
+        self.batch = batch
+        self.dataset = dataset
+        self.batch_size = self.whole_batch_size = len(batch)
+
+    def next_batch(self, size: int | None = None) -> Batch:
+        return self.batch
 
 
 def shown_rows(batch: Batch) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ganglion.engine.api import Batch, ConfigError, LearningContext, Loss, hookimpl, setting
+from ganglion.engine.api import Batch, ConfigError, LearningContext, Loss, gathered, hookimpl, setting
 from ganglion.strategies.charges import Drawn
 from ganglion.strategies.features import the_tensor
 from ganglion.strategies.reconstructing import ReconstructingSettings, ReconstructingStrategy
@@ -58,7 +58,7 @@ class EBGAN(ReconstructingStrategy):
     def setup(self, context: LearningContext) -> None:
         super().setup(context)
         given = context.settings.margin
-        self._margin: float = max(1.0, self._batch_size() / 64) if given is None else given
+        self._margin: float = max(1.0, self._whole_batch_size() / 64) if given is None else given
         self._code = _code_layer(self._discriminator)
         weight = context.settings.pt_weight
         if self._code is None and weight:
@@ -98,7 +98,7 @@ class EBGAN(ReconstructingStrategy):
 
 def pulling_away(codes: Tensor) -> Tensor:
     """The mean squared cosine similarity of pairs of different rows of `codes` (batch, ...), 0-d; 0 for one row."""
-    rows = functional.normalize(codes.flatten(1), dim=1)
+    rows = functional.normalize(gathered(codes.flatten(1)), dim=1)
     pairs = len(rows) * (len(rows) - 1)
     squares = (rows @ rows.T).square()
     return (squares.sum() - squares.diagonal().sum()) / max(pairs, 1)

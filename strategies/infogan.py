@@ -17,6 +17,7 @@ from ganglion.engine.api import (
     DataSpec,
     LearningContext,
     Loss,
+    NoisePart,
     RandomStream,
     hookimpl,
     one_hot,
@@ -94,6 +95,10 @@ class InfoGAN(ConditionalStrategy):
         self._last_noise = self.told(self._last_noise, codes)  # what the fakes were made from, for reuseNoise
         return values
 
+    def appraise(self, batch: Batch, stream: RandomStream) -> tuple[Tensor, Tensor] | None:
+        codes = self.draw_codes(len(batch), stream)
+        return super().appraise(replace(batch, fields={**batch.fields, CODES: codes}), stream)
+
     def discriminator_loss(self, batch: Batch, fake: Tensor, drawn: Drawn) -> Loss:
         batch, fake = exposed(batch, fake, drawn.charges)
         real_output, fake_output = self.both(batch.input, fake)
@@ -139,6 +144,12 @@ class InfoGAN(ConditionalStrategy):
         """The categories in turn, so that a grid of samples shows them in order."""
         place = torch.arange(count, device=stream.device) % self._categories if self._categories else None
         return self._codes(count, place, stream)
+
+    def condition_parts(self) -> tuple[NoisePart, ...]:
+        count = self._categories
+        category = NoisePart("category", count, f"the categorical code, 0 to {count - 1}", "class")
+        continuous = self.context.settings.continuous
+        return (category, NoisePart("codes", continuous, "the continuous codes", "row", "uniform"))
 
     def _codes(self, count: int, category: Tensor | None, stream: RandomStream) -> Tensor:
         continuous = stream.uniform(count, self.context.settings.continuous, low=-1.0, high=1.0)

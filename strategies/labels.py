@@ -16,6 +16,7 @@ from ganglion.engine.api import (
     LearningContext,
     Loss,
     NetworkError,
+    NoisePart,
     Port,
     RandomStream,
     RoleShape,
@@ -95,6 +96,14 @@ class ConditionalStrategy(AdversarialStrategy):
 
     def noise(self, count: int, stream: RandomStream) -> Tensor:
         return self.told(super().noise(count, stream), self.shown(count, stream))
+
+    def noise_parts(self) -> tuple[NoisePart, ...]:
+        return (*super().noise_parts(), *self.condition_parts())
+
+    def condition_parts(self) -> tuple[NoisePart, ...]:
+        """What one condition consists of, in the order of its numbers."""
+        width = self.width(self.context.settings, self.context.spec)
+        return (NoisePart("condition", width, "what is asked for", "row"),)
 
     def told(self, noise: Tensor, condition: Tensor) -> Tensor:
         """The generator's input: `noise` with `condition` behind it, in place of one that is there already.
@@ -178,6 +187,12 @@ class LabelledStrategy(ConditionalStrategy):
 
     def requested(self, noise: Tensor) -> Tensor | None:
         return self.asked(noise, None).target
+
+    def condition_parts(self) -> tuple[NoisePart, ...]:
+        return tuple(
+            NoisePart("label" if name == TARGET else name, size, f"the class, 0 to {size - 1}", "class")
+            for name, size in self._sizes.items()
+        )
 
     def shown(self, count: int, stream: RandomStream) -> Tensor:
         """The classes in turn, so that a grid of samples shows them in order."""

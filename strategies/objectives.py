@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu, softplus
 
-from ganglion.engine.api import Objective, Settings, hookimpl, setting
+from ganglion.engine.api import Objective, Settings, averaged, hookimpl, setting
 
 
 class LabelledSettings(Settings):
@@ -127,7 +127,7 @@ class RelativisticAverage(Objective):
     reads_real = True
 
     def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        return softplus(fake.mean(0) - real).mean(), softplus(fake - real.mean(0)).mean()
+        return softplus(averaged(fake.mean(0)) - real).mean(), softplus(fake - averaged(real.mean(0))).mean()
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         real_half, fake_half = self.discriminator(fake, known(real))
@@ -143,7 +143,7 @@ class RelativisticLeastSquares(Objective):
     reads_real = True
 
     def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        return (real - fake.mean(0) - 1).square().mean(), (fake - real.mean(0) + 1).square().mean()
+        return (real - averaged(fake.mean(0)) - 1).square().mean(), (fake - averaged(real.mean(0)) + 1).square().mean()
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         real_half, fake_half = self.discriminator(fake, known(real))

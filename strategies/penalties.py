@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ganglion.engine.api import ConfigError, Penalty, PenaltySettings, RandomStream, hookimpl, setting
+from ganglion.engine.api import ConfigError, Penalty, PenaltySettings, RandomStream, gathered, hookimpl, setting
 
 ROOT = 1e-12  # added under the square root of a norm, whose gradient is not a number at 0 otherwise
 
@@ -126,7 +126,7 @@ class Dragan(NormPenalty):
     def at(self, real: Tensor, fake: Tensor, drawn: Tensor | None) -> Tensor:
         assert drawn is not None
         spread: float = self.settings.spread
-        return real + drawn.to(real.device) * (real.std(correction=0) * spread)
+        return real + drawn.to(real.device) * (gathered(real).std(correction=0) * spread)
 
 
 class ConsistencySettings(PenaltySettings):

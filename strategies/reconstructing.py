@@ -42,6 +42,10 @@ class ReconstructingStrategy(AdversarialStrategy):
         """How far every sample (batch, *shape) is from its reconstruction, (batch,)."""
         return self.error(values_of(self._discriminator, samples), samples)
 
+    def scores(self, samples: Tensor, batch: Batch | None) -> Tensor:
+        """The less the error, the more real: minus the error of every sample."""
+        return -self.errors(samples)
+
     def both_errors(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
         """Errors of real and fake rows, in one pass where that mixes nothing."""
         return self.pair(self.errors, batch.input, fake)

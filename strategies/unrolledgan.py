@@ -53,6 +53,7 @@ class UnrolledGAN(AdversarialStrategy):
     """
 
     Settings: ClassVar[type[Settings]] = UnrolledSettings
+    whole_batch = True  # the updates looked ahead belong to the whole batch
     preset = {
         "objective": "minimax",
         "method": "ADAM",

@@ -19,6 +19,7 @@ from ganglion.engine.api import (
     LearningStrategy,
     LearnProgress,
     Loss,
+    NoisePart,
     Port,
     RandomStream,
     RoleShape,
@@ -121,6 +122,9 @@ class VariationalStrategy(LearningStrategy):
 
     def noise(self, count: int, stream: RandomStream) -> Tensor:
         return stream.normal(count, *self._latent)
+
+    def noise_parts(self) -> tuple[NoisePart, ...]:
+        return (NoisePart("noise", self._latent[-1], "random numbers", drawn="normal"),)
 
     def generate(self, noise: Tensor) -> Tensor:
         noise = noise.to(self._decoder_device)

@@ -18,7 +18,7 @@ import torch
 from tiny import TINY, learn_tiny, weights_of
 
 from ganglion.engine.errors import ConfigError, DivergedError
-from ganglion.engine.learner import read_values, spread
+from ganglion.engine.learner import read_values
 from ganglion.engine.repository import Repository
 from ganglion.strategies.adversarial import AdversarialStrategy
 from ganglion.strategies.feedforward import FeedForward
@@ -235,9 +235,3 @@ def test_epochs_are_turned_into_iterations(tmp_path: Path) -> None:
 def test_values_are_read_in_one_transfer() -> None:
     assert read_values({"a": torch.tensor(1.5), "b": torch.tensor(2.0, dtype=torch.float64)}) == {"a": 1.5, "b": 2.0}
     assert read_values({}) == {}
-
-
-def test_spread_of_equal_samples_is_zero_and_of_the_data_one() -> None:
-    real = torch.randn(20, 3)
-    assert spread(real, real) == pytest.approx(1.0)
-    assert spread(torch.ones(20, 3), real) == 0.0

@@ -6,31 +6,31 @@ import io
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
+from rich.text import Text
 
-from ganglion.engine.terminal import (
-    Columns,
-    History,
-    RunState,
-    TerminalSettings,
-    TerminalTrace,
-    end_lines,
-    live_lines,
-    progress_line,
-    start_lines,
-    value_lines,
-)
+from ganglion.engine.contracts import DataSpec
+from ganglion.engine.terminal.display import LONGEST_WAIT, Lines
+from ganglion.engine.terminal.health import health_line
+from ganglion.engine.terminal.plain import Columns, Pace, end_lines, start_lines
+from ganglion.engine.terminal.screen import live_lines, progress_line, value_lines
+from ganglion.engine.terminal.state import History, RunState
+from ganglion.engine.terminal.trace import TerminalSettings, TerminalTrace
 from ganglion.engine.trace import (
+    Alarm,
     CheckpointStored,
+    HealthRead,
     Notice,
     RunFailed,
     RunFinished,
     RunStarted,
+    SamplesMade,
     TraceContext,
     TracePoint,
     Validated,
@@ -76,6 +76,18 @@ def written(console: Console) -> str:
 
 def point(iteration: int, values: Mapping[str, float]) -> TracePoint:
     return TracePoint(iteration, iteration / 80, 81.25, values)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        sum(range(1000))  # the display waits for the process to work
+    return condition()
+
+
+def work_for(seconds: float) -> None:
+    while time.thread_time() < seconds:
+        pass
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +228,7 @@ def test_messages_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def state(started: RunStarted = STARTED, clock: Clock | None = None) -> RunState:
-    return RunState(started, clock or Clock())
+    return RunState(started, clock or Clock(), with_picture=True)
 
 
 def test_the_live_display_line_by_line() -> None:
@@ -234,6 +246,7 @@ def test_the_live_display_line_by_line() -> None:
         "━" * 13 + "─" * 40 + "  250 / 1,000  25 %",
         "50.00 it/s   ETA 15 s   elapsed 7 s",
         "",
+        "                      now  so far               lowest … highest",
         "generator           2.000  ▁█                   1.000 … 2.000",
         "discriminator      0.2500  ▄▄",
         "",
@@ -251,6 +264,8 @@ def test_the_live_display_fits_whatever_it_has_to_show(width: int, height: int) 
         run.note(point(iteration, {f"a.long.name.of.a.value.{index}": math.sin(iteration) for index in range(20)}))
     run.note(Validated(200, {f"figure{index}": 0.5 for index in range(9)}, best=True))
     run.note(CheckpointStored(200, Path("x")))
+    run.note(HealthRead(200, {f"figure{index}": 0.5 for index in range(9)}, [Alarm("collapse", "words " * 99)] * 3))
+    run.note(SamplesMade(200, torch.randn(300, 2), torch.randn(300, 2), DataSpec("vector", (2,))))
     for number in range(9):
         run.note(Notice(f"{number} " + "words " * 50))
     lines = live_lines(run, width, height)
@@ -340,7 +355,7 @@ def test_the_display_on_a_terminal_is_drawn_by_its_timer_and_taken_away() -> Non
     trace._display.live.refresh = lambda: drawn.append(threading.current_thread().name)
     for iteration in range(2000):
         trace.receive(point(iteration, {"generator": 0.5}))
-    time.sleep(0.3)
+    assert wait_until(lambda: bool(drawn))
     assert set(drawn) == {"terminal display"}
     assert len(drawn) <= 6
     del trace._display.live.refresh
@@ -384,6 +399,165 @@ def test_plain_lines_on_a_terminal_when_asked_for() -> None:
     trace.receive(FINISHED)
     assert "      100" in written(console)
     assert "\x1b[?25l" not in written(console)
+
+
+def test_names_that_begin_alike_are_told_apart_on_a_narrow_terminal() -> None:
+    run = state()
+    run.note(point(1, {"discriminatorReal": 1.0, "discriminatorFake": 2.0}))
+    rows = [line.plain.split()[0] for line in live_lines(run, 40, 12) if line.plain.startswith("discr")]
+    assert rows == ["discri…orReal", "discri…orFake"]
+
+
+def test_a_value_that_stays_is_a_level_line() -> None:
+    history = History()
+    for _ in range(100):
+        history.append(0.7)
+    (line,) = value_lines({"a": history}, 60)
+    assert set(line.plain.split()[2]) == {"▄"}
+
+
+def test_what_explains_comes_only_where_there_is_room() -> None:
+    run = state()
+    run.note(point(1, {"generatorLoss": 1.0, "discriminatorLoss": 2.0}))
+
+    def has(part: str, height: int) -> bool:
+        return any(part in line.plain for line in live_lines(run, 80, height))
+
+    assert has("need not fall", 24) and has("so far", 24)
+    assert not has("need not fall", 10) and not has("so far", 10)
+    run = state()
+    run.note(point(1, {"loss": 1.0}))
+    assert not has("need not fall", 24)  # nobody plays against anybody
+
+
+def test_a_resized_terminal_begins_on_an_empty_screen() -> None:
+    console = terminal(100)
+    trace = make(console, refreshRate=8)
+    trace.receive(STARTED)
+    trace.receive(point(100, {"generator": 0.5}))
+    assert trace._display is not None
+    console.width = 60
+    assert wait_until(lambda: "\x1b[2J" in written(console))
+    trace.close()
+    before, after = written(console).split("\x1b[2J")
+    assert before.endswith("\x1b[H")
+    assert "calm-otter begins" in after and "generator" in after
+    assert max(len(line) for line in after.splitlines()) < 100
+
+
+def test_a_frame_waits_for_work_in_proportion_to_what_the_last_one_took() -> None:
+    trace = make(terminal(), refreshRate=8)
+    trace.receive(STARTED)
+    display = trace._display
+    assert display is not None
+    worker = threading.Thread(target=work_for, args=(0.2,))
+    begun, worked = time.monotonic(), time.process_time()
+    worker.start()
+    display._wait(0.1)
+    assert time.process_time() - worked >= 0.1 or time.monotonic() - begun >= LONGEST_WAIT
+    worker.join()
+    trace.close()
+
+
+def test_lines_that_stay_are_drawn_once() -> None:
+    console, known = terminal(), {}
+    kept = Text("kept", style="bold")
+    first = list(Lines([kept, Text("one")], known).__rich_console__(console, console.options))
+    second = list(Lines([kept, Text("two")], known).__rich_console__(console, console.options))
+    assert [segment.text for segment in second] == ["kept", "\n", "two", "\n"]
+    assert first[0] is second[0] and len(known) == 2
+
+
+# --- health -------------------------------------------------------------------------------------------------------
+
+COLLAPSE = Alarm("collapse", "samples are 97 % alike: mode collapse likely; try a penalty")
+ILL = HealthRead(500, {"pairwiseDistance": 0.03, "coverage": 0.1, "accuracyReal": 1.0, "accuracyFake": 0.9}, [COLLAPSE])
+WELL = HealthRead(600, {"pairwiseDistance": 0.94, "accuracyReal": 0.7, "accuracyFake": 0.6})
+
+
+def test_health_is_a_sign_and_a_word_and_the_telling_figures() -> None:
+    assert health_line(WELL, 80).plain == "health  ✓ healthy  spread 94 %  told apart 65 %  at 600"
+    assert health_line(WELL, 80, ascii_only=True).plain.startswith("health  ok: healthy")
+    line = health_line(ILL, 80)
+    assert line.plain == "health  ▲ collapse  spread 3 %  data covered 10 %  told apart 95 %  at 500"
+    assert health_line(ILL, 40).plain == "health  ▲ collapse  spread 3 %"
+    other = HealthRead(1, {"gradient": 0.5, "b": 1.0, "c": 2.0, "d": 3.0})
+    assert health_line(other, 80).plain == "health  ✓ healthy  gradient 0.5000  b 1.000  c 2.000  at 1"
+
+
+def test_the_display_shows_health_once_it_was_read() -> None:
+    run = state()
+    run.note(point(1, {"loss": 1.0}))
+    assert not any("health" in line.plain for line in live_lines(run, 80, 24))
+    run.note(ILL)
+    lines = [line.plain for line in live_lines(run, 80, 24)]
+    assert lines[3].startswith("health  ▲ collapse")
+    assert lines[4] == f"  {COLLAPSE.sentence}"
+    run.note(Notice(f"health: {COLLAPSE.sentence}"))
+    assert sum("alike" in line.plain for line in live_lines(run, 80, 24)) == 1  # not in the foot again
+    run.note(WELL)
+    assert live_lines(run, 80, 24)[3].plain.startswith("health  ✓ healthy")
+
+
+def test_plain_lines_tell_what_is_new_about_health() -> None:
+    console = plain()
+    trace = make(console)
+    trace.receive(STARTED)
+    for event in (replace(WELL, iteration=400), ILL, replace(ILL, iteration=550), WELL, replace(WELL, iteration=700)):
+        trace.receive(event)
+    assert written(console).splitlines()[5:] == [
+        "health  ✓ healthy  spread 94 %  told apart 65 %  at 400",
+        "health  ▲ collapse  spread 3 %  data covered 10 %  told apart 95 %  at 500",
+        f"  {COLLAPSE.sentence}",
+        "health  ✓ healthy  spread 94 %  told apart 65 %  at 600",
+    ]
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_alarms_are_problems_and_told_without_trace_too(quiet: bool) -> None:
+    console = plain()
+    trace = make(console, quiet)
+    trace.receive(replace(STARTED, verbose=False))
+    before = len(written(console).splitlines())
+    for event in (replace(WELL, iteration=400), ILL, WELL):
+        trace.receive(event)
+    lines = written(console).splitlines()[before:]
+    assert [line.split("  ")[1] for line in lines] == ["▲ collapse", COLLAPSE.sentence, "✓ healthy"]
+
+
+def test_the_end_says_how_healthy_the_run_was() -> None:
+    run = state()
+    run.note(ILL)
+    lines = [line.plain for line in end_lines(FINISHED, run, 80)]
+    assert lines[1].startswith("  health  ▲ collapse") and lines[2] == f"    {COLLAPSE.sentence}"
+    stopped = replace(FINISHED, status="stopped", reason=COLLAPSE.sentence)
+    text = " ".join(" ".join(line.plain for line in end_lines(stopped, run, 80)).split())
+    assert text.count(COLLAPSE.sentence) == 1
+
+
+# --- logs ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_long_log_is_thinned_out() -> None:
+    console, clock = plain(), Clock()
+    trace = TerminalTrace(TerminalSettings(), TraceContext(Path("runs")), console, clock)
+    trace.receive(STARTED)
+    for iteration in range(1, 1001):
+        clock.now += 1.0
+        trace.receive(point(iteration, {"a": 1.0}))
+    numbers = [int(line.split()[0]) for line in written(console).splitlines() if line[:9].strip().isdecimal()]
+    assert numbers == [*range(1, 101), *range(110, 1001, 10)]
+    assert written(console).count("from here on a line every 10 s; trace.jsonl has every trace point") == 1
+    pace = Pace(0)
+    assert all(pace.allows(0.0) and pace.note is None for _ in range(300))
+
+
+def test_heads_are_shortened_where_all_columns_then_fit_into_one_line() -> None:
+    names = ["discriminatorLoss", "discriminatorReal", "discriminatorFake", "generatorLoss"]
+    columns = Columns(names, 1000, 80)
+    assert columns.head() == ["iteration        it/s    elapsed  dis...Loss  dis...Real  dis...Fake  gen...Loss"]
+    assert len(Columns(names, 1000, 120).head()) == 1
+    assert "discriminatorLoss" in Columns(names, 1000, 120).head()[0]
 
 
 # --- safety -------------------------------------------------------------------------------------------------------

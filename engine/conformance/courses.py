@@ -20,6 +20,7 @@ from ganglion.engine.contracts import DataSpec, LearnProgress
 from ganglion.engine.errors import ConfigError, EngineError, StoreError, fold
 from ganglion.engine.folders import data_context
 from ganglion.engine.job import JobRequest, request
+from ganglion.engine.processes import ALONE, Part
 from ganglion.engine.resolution import Resolver
 from ganglion.engine.session import Session
 from ganglion.engine.store import MAY_BE_INFINITE, Store, Weights
@@ -53,10 +54,10 @@ class Job:
         return dict(plan.strategy_class.shapes(plan.strategy_settings, adapted.spec)), adapted.spec
 
     @contextmanager
-    def session(self, networks: Sequence[str] | None = None, **changes: Any) -> Iterator[Session]:
-        """The job assembled, with other keys where some are given."""
+    def session(self, networks: Sequence[str] | None = None, part: Part = ALONE, **changes: Any) -> Iterator[Session]:
+        """The job assembled, with other keys where some are given, as a `part` of several processes."""
         asked = self._asked(networks or self.networks, changes)
-        session = assemble(self.subject.registry, asked, data_context(lambda sentence: None))
+        session = assemble(self.subject.registry, asked, data_context(lambda sentence: None), part=part)
         try:
             yield session
         finally:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ganglion.engine.conformance.courses import ITERATIONS, STOP, MemoryStore, difference, iterate
 from ganglion.engine.conformance.referee import Referee
 from ganglion.engine.conformance.results import Check, Failed, Skipped
+from ganglion.engine.conformance.sharing import first_difference, weights_alone_and_shared
 from ganglion.engine.conformance.strategytrial import StrategyTrial
 from ganglion.engine.conformance.watching import default_type
 from ganglion.engine.contracts import LearnProgress
@@ -23,7 +24,7 @@ from ganglion.engine.tracing import interpreted
 
 GRAPH_ITERATIONS = 8
 BUSY: dict[str, Any] = {
-    **dict.fromkeys(("traceInterval", "sampleInterval", "storeInterval", "validationInterval"), 1),
+    **dict.fromkeys(("traceInterval", "sampleInterval", "storeInterval", "validationInterval", "healthInterval"), 1),
     "storeSeconds": 0,
     "samples": 4,
 }
@@ -144,6 +145,9 @@ def check_samples(trial: StrategyTrial) -> None:
             wanted = (count, *session.spec.shape)
             if tuple(samples.shape) != wanted:
                 raise Failed(f"generate() gives {tuple(samples.shape)} for {count} rows of noise: expected {wanted}")
+            widths = [part.width for part in session.strategy.noise_parts()]
+            if widths and sum(widths) != noise.shape[-1]:
+                raise Failed(f"noise_parts() has {sum(widths)} numbers where noise() has {noise.shape[-1]}: name all")
             if not torch.equal(samples, session.strategy.generate(noise)):
                 raise Failed("generate() gives other samples for the same noise: draw everything in noise()")
         if not torch.equal(_noise(session, 3), _noise(session, 3)):
@@ -158,7 +162,7 @@ def _noise(session: Session, count: int) -> Tensor:
 
 
 def check_intervals(trial: StrategyTrial) -> None:
-    """Traces, pictures, validation and checkpoints leave the weights alone."""
+    """Traces, pictures, validation, health and checkpoints leave the weights alone."""
     with trial.job.session(**BUSY) as session:
         store = MemoryStore()
         Learner(session, store, Traces([])).learn()
@@ -168,9 +172,10 @@ def check_intervals(trial: StrategyTrial) -> None:
         for name, value in weights.items():
             if not torch.equal(value, busy[role][name]):
                 raise Failed(
-                    f"with a trace, a picture, a validation and a checkpoint after every iteration the weights "
-                    f"differ, first '{name}' of the {role}: noise(), generate(), validate() and state_dict() must "
-                    "change nothing, and draw from the stream given or from one of their own"
+                    "with a trace, a picture, a validation, a reading of health and a checkpoint after every "
+                    f"iteration the weights differ, first '{name}' of the {role}: noise(), generate(), validate(), "
+                    "appraise() and state_dict() must change nothing, and draw from the stream given or from one of "
+                    "their own"
                 )
 
 
@@ -196,8 +201,14 @@ def check_graphs(trial: StrategyTrial) -> None:
 
 
 def check_parallel(trial: StrategyTrial) -> None:
-    """One process and two learn the same."""
-    raise Skipped("not built yet: the engine learns in one process so far")
+    """One process and two that share every batch learn the same."""
+    one, shared, tolerance = weights_alone_and_shared(trial.job)
+    found = first_difference(one, shared, tolerance)
+    if found is not None:
+        raise Failed(
+            f"two processes with half of every batch each learn something else than one: {found}; a loss that mixes "
+            "rows (a mean inside another function, a standard deviation, pairs) takes gathered(rows) or averaged(mean)"
+        )
 
 
 KEEPING: tuple[Check, ...] = (

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ganglion.engine.api import Port, Settings, setting
+from ganglion.engine.api import Port, Settings, averaged, setting
 from ganglion.networks.series.sequences import ACTIVATIONS, RANGES, Repeat, second_derivatives
 
 LAYERS: dict[str, type[nn.LSTM | nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -49,7 +49,7 @@ class BatchMean(nn.modules.batchnorm._NormBase):
 
     def forward(self, rows: Tensor) -> Tensor:
         assert self.running_mean is not None
-        mean = rows.mean(0) if self.training else self.running_mean.view(rows.shape[1:])
+        mean = averaged(rows.mean(0)) if self.training else self.running_mean.view(rows.shape[1:])
         if self.training:
             with torch.no_grad():
                 self.running_mean.lerp_(mean.flatten(), self.momentum or 0.0)

@@ -17,6 +17,7 @@ from ganglion.engine.api import (
     LearningContext,
     LearningStrategy,
     LearnProgress,
+    NoisePart,
     Port,
     RandomStream,
     RoleShape,
@@ -131,6 +132,14 @@ class BPTT(LearningStrategy):
         windows, _ = drawn_examples(self._examples, count, stream)
         drawn = stream.uniform(count, self._steps, 1)
         return torch.cat((windows.to(drawn), drawn), 2)
+
+    def noise_parts(self) -> tuple[NoisePart, ...]:
+        windows = f"windows of which the first {self._prefix} steps count"
+        draws = "what draws each step's class" if self._classes else "numbers that have no effect here"
+        return (
+            NoisePart("windows", self.context.spec.shape[1], windows, rows=True),
+            NoisePart("draws", 1, draws, drawn="unit"),
+        )
 
     def generate(self, noise: Tensor) -> Tensor:
         windows, drawn = noise[..., :-1].to(self._device).clone(), noise[..., -1].to(self._device)

@@ -9,7 +9,18 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ganglion.engine.api import Batch, DataSpec, LearningContext, Loss, Port, RandomStream, RoleShape, hookimpl, setting
+from ganglion.engine.api import (
+    Batch,
+    DataSpec,
+    LearningContext,
+    Loss,
+    NoisePart,
+    Port,
+    RandomStream,
+    RoleShape,
+    hookimpl,
+    setting,
+)
 from ganglion.strategies.labels import ConditionalStrategy
 from ganglion.strategies.playing import AdversarialSettings
 from ganglion.strategies.series.windows import example_rows, need_sequences
@@ -106,6 +117,10 @@ class CurveGAN(ConditionalStrategy):
         if not self._width():
             return wanted
         return self._delta_mean.to(wanted) + self._delta_deviation.to(wanted) * wanted
+
+    def condition_parts(self) -> tuple[NoisePart, ...]:
+        meaning = "how much each feature is to rise, last value minus first, in the scale of the networks"
+        return (NoisePart("delta", self._width(), meaning, "row"),)
 
     def scores(self, samples: Tensor, batch: Batch | None) -> Tensor:
         if not self.context.settings.show_delta:

@@ -15,6 +15,7 @@ from ganglion.engine.api import (
     DataSpec,
     LearningContext,
     Loss,
+    NoisePart,
     Port,
     RandomStream,
     RoleShape,
@@ -156,6 +157,10 @@ class ForecastGAN(AdversarialStrategy):
         windows, _ = drawn_examples(self._examples, count, stream)
         drawn = self._draw(count, stream)
         return torch.cat((windows[:, : self._known].to(drawn), drawn), 2)
+
+    def noise_parts(self) -> tuple[NoisePart, ...]:
+        history = NoisePart("history", self.context.spec.shape[1], "the known steps", rows=True)
+        return (history, *super().noise_parts())
 
     def generate(self, noise: Tensor) -> Tensor:
         features = self.context.spec.shape[1]

@@ -14,6 +14,7 @@ from ganglion.engine.api import (
     DataSpec,
     LearningContext,
     Loss,
+    NoisePart,
     Port,
     RandomStream,
     RoleShape,
@@ -191,6 +192,13 @@ class ImputationGAN(DrawnLabelStrategy):
         windows, chosen = drawn_examples(self._examples, count, stream)
         unseen = self._unseen[chosen.to(self._unseen.device)].to(windows)
         return torch.cat((windows, torch.maximum(self.holes(count, stream).to(windows), unseen)), 2)
+
+    def noise_parts(self) -> tuple[NoisePart, ...]:
+        windows = "windows, with any finite number where a value is missing"
+        return (
+            NoisePart("windows", self.context.spec.shape[1], windows, rows=True),
+            NoisePart("missing", self._values, "1 where a value is to be filled in, 0 where it is known"),
+        )
 
     def generate(self, noise: Tensor) -> Tensor:
         return self.completed(noise[..., : -self._values], noise[..., -self._values :])

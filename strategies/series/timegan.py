@@ -15,10 +15,12 @@ from ganglion.engine.api import (
     LearningContext,
     LearnProgress,
     Loss,
+    NoisePart,
     Port,
     RandomStream,
     RoleShape,
     Settings,
+    averaged,
     equal_parts,
     hookimpl,
     setting,
@@ -236,6 +238,10 @@ class TimeGAN(PaddedStrategy):
     def noise(self, count: int, stream: RandomStream) -> Tensor:
         return self.with_lengths(self._drawn(count, stream), stream)
 
+    def noise_parts(self) -> tuple[NoisePart, ...]:
+        drawn = NoisePart("noise", self._latent[-1], "random numbers", drawn=self.context.settings.noise)
+        return (drawn, *super().noise_parts())
+
     def generate(self, noise: Tensor) -> Tensor:
         made = self._through(self.without_lengths(noise), "generator", "supervisor", "recovery")
         return self.cut(made, noise)
@@ -263,8 +269,8 @@ def moment_distance(made: Tensor, windows: Tensor, mask: Tensor | None = None) -
 
 
 def root_of(error: Tensor) -> Tensor:
-    """The square root, with a finite gradient at 0."""
-    return (error + ROOT).sqrt()
+    """The square root of an error of the whole batch, 0-d, with a finite gradient at 0."""
+    return (averaged(error) + ROOT).sqrt()
 
 
 @hookimpl

@@ -15,6 +15,7 @@ from ganglion.engine.api import (
     DataSpec,
     LearningContext,
     LearningStrategy,
+    NoisePart,
     RandomStream,
     RoleShape,
 )
@@ -105,6 +106,13 @@ class PaddedStrategy(SequenceStrategy):
         drawn, _ = drawn_examples(self._lengths, len(noise), stream)
         column = drawn.to(noise).view(-1, *[1] * (noise.dim() - 1))
         return torch.cat((noise, column.expand(*noise.shape[:-1], 1)), -1)
+
+    def noise_parts(self) -> tuple[NoisePart, ...]:
+        parts = super().noise_parts()
+        if self._lengths is None:
+            return parts
+        longest = self.context.spec.shape[0]
+        return (*parts, NoisePart("length", 1, f"how many steps a sample has, 1 to {longest}", "count"))
 
     def without_lengths(self, noise: Tensor) -> Tensor:
         """What `with_lengths` was given."""

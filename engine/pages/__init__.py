@@ -1,0 +1,1 @@
+"""What the report and the dashboard share: a run's trace as curves, safe markup, one stylesheet, one charts script."""

@@ -1,0 +1,209 @@
+"""The processes that carry out one job together: which of them this is, its part of a batch, what they exchange.
+
+Nothing is wrapped: every process holds the whole networks, draws the whole batch's numbers and takes its part of them;
+the gradients of an update are averaged before any processor sees them. All that is exchanged goes through this module.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch._subclasses.fake_tensor import FakeTensor
+
+from ganglion.engine.errors import ConfigError, RunError
+
+BUCKET_BYTES = 25 << 20  # gradients travel together up to so many bytes
+VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which of how many processes this is."""
+
+    rank: int = 0
+    count: int = 1
+
+    def rows(self, values: Tensor) -> Tensor:
+        """This process's part of the rows of a whole batch."""
+        if self.count == 1:
+            return values
+        each = len(values) // self.count
+        return values[self.rank * each : (self.rank + 1) * each]
+
+
+ALONE = Part()
+
+
+def this_process() -> Part:
+    """Which of the job's processes this is; alone where there is one."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return ALONE
+    return Part(distributed.get_rank(), distributed.get_world_size())
+
+
+def wanted_processes() -> int:
+    """How many processes the launcher (torchrun) has started for this job. Raises ConfigError for half of a launch."""
+    given = [name for name in VARIABLES if name in os.environ]
+    if "WORLD_SIZE" not in given:
+        return 1
+    missing = [name for name in VARIABLES if name not in given]
+    if missing:
+        raise ConfigError(f"WORLD_SIZE is set and {', '.join(missing)} not; start several processes with torchrun")
+    return int(os.environ["WORLD_SIZE"])
+
+
+def leads() -> bool:
+    """Whether this is the process that writes and prints, as it was started."""
+    return int(os.environ.get("RANK", "0")) == 0 or wanted_processes() == 1
+
+
+def restarts() -> int:
+    """How often torchrun has started the processes of this job anew."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+@contextmanager
+def joined(backend: str, patience: float) -> Iterator[Part]:
+    """Join the other processes that torchrun has started; `patience` is how long one waits for another, in seconds.
+
+    Raises RunError where they cannot be reached.
+    """
+    address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    try:
+        wait = timedelta(seconds=patience)
+        store, rank, size = next(distributed.rendezvous("env://", timeout=wait))
+        # What an earlier attempt has left in the launcher's store would lead to processes that are gone.
+        own = distributed.PrefixStore(f"attempt-{restarts()}", store)
+        distributed.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=wait)
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"the other processes cannot be reached at {address} ({reason}); is it up and open?") from None
+    try:
+        yield this_process()
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def joined_by_file(path: Path, part: Part, patience: float) -> Iterator[Part]:
+    """Join processes of this machine that were forked here; `path` is a file that is not there yet."""
+    distributed.init_process_group(
+        "gloo", init_method=path.as_uri(), rank=part.rank, world_size=part.count, timeout=timedelta(seconds=patience)
+    )
+    try:
+        yield part
+    finally:
+        distributed.destroy_process_group()
+
+
+# --- what is exchanged -------------------------------------------------------------------------------------------
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, in every one of them; its gradient is the sum of the gradients."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        total = values.detach().clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return summed(gradients[0])
+
+
+def summed(values: Tensor) -> Tensor:
+    """The sum over all processes, differentiable as often as wanted; the values themselves in one process."""
+    if this_process().count == 1:
+        return values
+    if isinstance(values, FakeTensor):  # while a graph is traced: there is nothing to exchange yet
+        raise RuntimeError("it exchanges numbers with other processes")
+    total: Tensor = _Sum.apply(values.contiguous())  # type: ignore[no-untyped-call]
+    return total
+
+
+def averaged(values: Tensor) -> Tensor:
+    """The mean over all processes, differentiable as often as wanted."""
+    count = this_process().count
+    return values if count == 1 else summed(values) / count
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """The rows of all processes in the order of the whole batch, differentiable as often as wanted."""
+    part = this_process()
+    if part.count == 1:
+        return rows
+    own = rows if rows.is_floating_point() else rows.to(torch.float64)
+    before, after = part.rank * len(rows), (part.count - 1 - part.rank) * len(rows)
+    parts = [own.new_zeros(before, *own.shape[1:]), own, own.new_zeros(after, *own.shape[1:])]
+    return summed(torch.cat(parts)).to(rows.dtype)
+
+
+@torch.no_grad()
+def average_in_place(tensors: Sequence[Tensor]) -> None:
+    """Replace tensors by their mean over all processes, in few messages."""
+    count = this_process().count
+    for bucket in _buckets(tensors):
+        flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+        distributed.all_reduce(flat)
+        flat /= count
+        parts = flat.split([tensor.numel() for tensor in bucket])
+        for tensor, part in zip(bucket, parts, strict=True):
+            tensor.copy_(part.view(tensor.shape))
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Tensors of one device and type together, as long as they are small."""
+    kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for tensor in tensors:
+        kinds.setdefault((tensor.device, tensor.dtype), []).append(tensor)
+    for alike in kinds.values():
+        bucket: list[Tensor] = []
+        size = 0
+        for tensor in alike:
+            if bucket and size + tensor.numel() * tensor.element_size() > BUCKET_BYTES:
+                yield bucket
+                bucket, size = [], 0
+            bucket.append(tensor)
+            size += tensor.numel() * tensor.element_size()
+        yield bucket
+
+
+def largest(numbers: Sequence[int]) -> list[int]:
+    """The largest of each number over all processes: what one of them has seen, all of them act upon."""
+    values = torch.tensor(list(numbers), dtype=torch.int64)
+    distributed.all_reduce(values, distributed.ReduceOp.MAX)
+    return values.tolist()
+
+
+def told_by_first(content: bytes | None) -> bytes:
+    """What the first process says, in every process."""
+    size = torch.tensor([len(content or b"")], dtype=torch.int64)
+    distributed.broadcast(size, 0)
+    told = torch.zeros(int(size), dtype=torch.uint8)
+    if content:
+        told.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+    if len(told):
+        distributed.broadcast(told, 0)
+    return told.numpy().tobytes()
+
+
+def told_by_all(content: bytes) -> list[bytes]:
+    """What every process says, in every process, in their order."""
+    part = this_process()
+    size = largest([len(content)])[0]
+    table = torch.zeros(part.count, 8 + size, dtype=torch.uint8)
+    written = len(content).to_bytes(8, "big") + content
+    table[part.rank, : len(written)] = torch.frombuffer(bytearray(written), dtype=torch.uint8)
+    distributed.all_reduce(table)
+    lines = [line.numpy().tobytes() for line in table]
+    return [line[8 : 8 + int.from_bytes(line[:8], "big")] for line in lines]

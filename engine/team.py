@@ -1,0 +1,236 @@
+"""What processes that share a job agree on: whether a stage failed, when to stop, which state to go on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ganglion.engine.checkpoint_files import Checkpoint, read_checkpoint, serialise
+from ganglion.engine.errors import ConfigError, EngineError, RunError
+from ganglion.engine.files import write_new
+from ganglion.engine.processes import (
+    Part,
+    gathered,
+    joined,
+    largest,
+    restarts,
+    this_process,
+    told_by_all,
+    told_by_first,
+    wanted_processes,
+)
+from ganglion.engine.store import MAY_BE_INFINITE, Keeper, Store, Weights
+from ganglion.engine.streams import stream_seed
+
+PULSE = 0.25  # seconds between the moments at which processes look up together
+MOST_BETWEEN = 100  # iterations between two such moments
+PATIENCE = 600.0  # seconds that one process waits for another
+
+
+class FailedElsewhere(RunError):
+    """Another process of this job failed, and says why."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process of this job failed")
+        self.exit_code = exit_code
+        self.told = True
+
+
+@contextmanager
+def team() -> Iterator[Part]:
+    """The processes that torchrun has started for this job, joined; this one alone where there is no other."""
+    if this_process().count > 1 or wanted_processes() == 1:
+        yield this_process()
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    with joined(backend, PATIENCE) as part:
+        yield part
+
+
+@contextmanager
+def stage(part: Part) -> Iterator[None]:
+    """What every process does by itself: where it fails in one, all end, and the first that failed says why."""
+    if part.count == 1:
+        yield
+        return
+    failed: BaseException | None = None
+    try:
+        yield
+    except Exception as error:
+        failed = error
+    codes = told_by_all(b"" if failed is None else str(getattr(failed, "exit_code", 1)).encode())
+    first = next((rank for rank, code in enumerate(codes) if code), None)
+    if first is None:
+        return
+    if failed is None or first != part.rank:
+        raise FailedElsewhere(int(codes[first])) from failed
+    if part.rank and isinstance(failed, EngineError):
+        raise type(failed)(f"process {part.rank + 1} of {part.count}: {failed}") from failed
+    raise failed
+
+
+def tell(part: Part, content: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the first process says, in all of them."""
+    if part.count == 1:
+        return dict(content or {})
+    told: dict[str, Any] = json.loads(told_by_first(None if content is None else json.dumps(content).encode()))
+    return told
+
+
+def restarted(tag: str | None) -> bool:
+    """Whether torchrun has started this job anew after a failure. Raises ConfigError where it could not go on then."""
+    if not tag and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
+        raise ConfigError("processes that torchrun may restart (--max-restarts) find their run by its tag: give tag=")
+    return restarts() > 0
+
+
+@contextmanager
+def explained(part: Part) -> Iterator[None]:
+    """Say what it means when a message does not arrive. Raises RunError."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if part.count == 1 or isinstance(error, EngineError) or not any(word in text for word in LOST):
+            raise
+        raise RunError(
+            f"process {part.rank + 1} of {part.count} lost the connection to another, which ended or cannot be reached "
+            f"({text.splitlines()[0][:120]})"
+        ) from None
+
+
+LOST = ("Connection closed", "Connection reset", "Timed out", "timed out", "gloo", "NCCL", "Socket", "Broken pipe")
+
+
+class Pulse:
+    """When all processes look up from their iterations together: some times a second, and after as many iterations."""
+
+    def __init__(self, part: Part) -> None:
+        self.shared = part.count > 1
+        self._leads = part.rank == 0
+        self._gap = 1
+        self._last = (0, time.monotonic())
+        self._next = 0
+
+    def following(self, iteration: int) -> int:
+        """The iteration at which they look up next."""
+        self._next = max(self._next, iteration + 1)
+        return self._next
+
+    def agree(self, iteration: int, signal: int, over: bool, store: bool) -> tuple[int, bool, bool]:
+        """What any process has seen of a signal, of the end of the time and of a checkpoint that is due."""
+        now = time.monotonic()
+        since, moved = now - self._last[1], iteration - self._last[0]
+        self._last = (iteration, now)
+        gap = min(MOST_BETWEEN, max(1, int(PULSE * moved / since))) if moved > 0 and since > 0 else 1
+        signal, ends, stores, gap = largest([signal, int(over), int(store), gap if self._leads else 0])
+        self._next = iteration + gap
+        return signal, bool(ends), bool(stores)
+
+
+# --- state that is passed on ------------------------------------------------------------------------------------
+
+
+class LeadingStore(Store):
+    """The store of the first process, which alone writes; what it loads, all go on from."""
+
+    def save(
+        self, iteration: int, weights: Weights, averaged: Weights, state: Mapping[str, Any], pinned: bool, best: bool
+    ) -> Path:
+        generators = [torch.frombuffer(bytearray(each), dtype=torch.uint8) for each in told_by_all(_generator())]
+        return super().save(iteration, weights, averaged, {**state, "generators": generators}, pinned, best)
+
+    def load(self) -> Checkpoint:
+        try:
+            checkpoint = super().load()
+        except BaseException:
+            told_by_first(b"")
+            raise
+        told_by_first(_packed(checkpoint))
+        return checkpoint
+
+
+class FollowingStore(Keeper):
+    """The store of every other process: it writes nothing, and goes on from what the first process sends."""
+
+    def __init__(self, part: Part, seed: int, stored: bool) -> None:
+        self.part = part
+        self.seed = seed
+        self.stored = stored
+
+    def has_checkpoint(self) -> bool:
+        """Whether the first process has stored anything yet."""
+        return self.stored
+
+    def save(
+        self, iteration: int, weights: Weights, averaged: Weights, state: Mapping[str, Any], pinned: bool, best: bool
+    ) -> Path:
+        """Send what belongs to this process alone. Raises DivergedError, as the first process does."""
+        self.stored = True
+        told_by_all(_generator())
+        serialise(iteration, weights, averaged, state, MAY_BE_INFINITE)
+        return Path()
+
+    def load(self) -> Checkpoint:
+        """The checkpoint that the first process has loaded, with this process's own random state."""
+        packed = told_by_first(None)
+        if not packed:
+            raise FailedElsewhere(1)
+        checkpoint = _unpacked(packed)
+        kept = checkpoint.state.get("generators", [])
+        default = checkpoint.state["session"]["streams"]["default"]
+        if self.part.rank < len(kept):
+            default["cpu"] = kept[self.part.rank]
+        else:
+            fresh = torch.Generator()
+            fresh.manual_seed(stream_seed(self.seed, "network", self.part.rank, checkpoint.iteration))
+            default["cpu"] = fresh.get_state()
+        return checkpoint
+
+    def take_up(self, checkpoint: Checkpoint) -> None:
+        """Nothing here is cut back: the first process keeps the trace."""
+
+
+def share_weights(part: Part, networks: Mapping[str, nn.Module]) -> None:
+    """Let every process begin with the weights of the first, which alone may have read them from somewhere."""
+    if part.count == 1:
+        return
+    with torch.no_grad():
+        for network in networks.values():
+            for tensor in (*network.parameters(), *network.buffers()):
+                tensor.copy_(gathered(tensor.unsqueeze(0))[0])
+
+
+def _generator() -> bytes:
+    """The state of torch's default generator, which dropout draws from: each process has its own."""
+    return torch.get_rng_state().numpy().tobytes()
+
+
+def _packed(checkpoint: Checkpoint) -> bytes:
+    contents = serialise(
+        checkpoint.iteration, checkpoint.networks, checkpoint.averaged, checkpoint.state, MAY_BE_INFINITE
+    )
+    sizes = {name: len(data) for name, data in contents.items()}
+    header = json.dumps({"iteration": checkpoint.iteration, "sizes": sizes}).encode()
+    return len(header).to_bytes(8, "big") + header + b"".join(contents.values())
+
+
+def _unpacked(packed: bytes) -> Checkpoint:
+    start = 8 + int.from_bytes(packed[:8], "big")
+    header = json.loads(packed[8:start])
+    with tempfile.TemporaryDirectory(prefix="ganglion-") as folder:
+        for name, size in header["sizes"].items():
+            write_new(Path(folder) / name, packed[start : start + size])
+            start += size
+        return read_checkpoint(Path(folder), header["iteration"])

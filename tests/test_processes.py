@@ -1,0 +1,225 @@
+"""Several processes that share a job: their parts of batches and draws, what they exchange, and that it adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ganglion.engine.api import Batch, Dataset, TensorDataset
+from ganglion.engine.conformance.courses import Job
+from ganglion.engine.conformance.sharing import first_difference, in_processes, weights_alone_and_shared
+from ganglion.engine.conformance.subjects import find_subject
+from ganglion.engine.contracts import DataSpec
+from ganglion.engine.errors import ConfigError
+from ganglion.engine.processes import (
+    ALONE,
+    Part,
+    average_in_place,
+    averaged,
+    gathered,
+    joined_by_file,
+    largest,
+    told_by_all,
+    told_by_first,
+)
+from ganglion.engine.samplers import SAMPLINGS, BatchSampler
+from ganglion.engine.streams import RandomStream
+from ganglion.engine.synchronising import synchronise
+from ganglion.strategies.api import AdversarialStrategy
+
+CPU = torch.device("cpu")
+
+
+def shared(folder: Path, count: int, work: Callable[[Part], Any]) -> list[Any]:
+    """What `work` gives in each of `count` processes."""
+
+    def one(rank: int, of: int) -> None:
+        with joined_by_file(folder / "meeting", Part(rank, of), 60.0) as part:
+            torch.save(work(part), folder / f"result{rank}")
+
+    code, told = in_processes(count, one)
+    assert code == 0, told
+    return [torch.load(folder / f"result{rank}") for rank in range(count)]
+
+
+# --- parts --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_draws_are_those_of_the_whole_batch(count: int) -> None:
+    def draw(part: Part, rows: int) -> list[Tensor]:
+        stream = RandomStream(5, "noise", CPU, part)
+        return [stream.normal(rows, 3), stream.uniform(rows, low=-1, high=1), stream.integers(7, rows, 2)]
+
+    whole = draw(ALONE, 12)
+    parts = [draw(Part(rank, count), 12 // count) for rank in range(count)]
+    for place, wanted in enumerate(whole):
+        assert torch.equal(torch.cat([part[place] for part in parts]), wanted)
+
+
+class Streamed(Dataset):
+    """Rows that do not fit in memory, as far as the sampler knows."""
+
+    resident = False
+
+    def __init__(self, rows: Tensor) -> None:
+        self.values = rows
+        self.spec = DataSpec("vector", (1,))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def rows(self, indices: Tensor) -> Batch:
+        return Batch(self.values[indices])
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("sampling", ["UNIFORM", "PERMUTATION"])
+def test_batches_are_parts_of_the_whole_ones(resident: bool, sampling: str) -> None:
+    rows = torch.arange(50.0).unsqueeze(1)
+    dataset = TensorDataset(DataSpec("vector", (1,)), rows) if resident else Streamed(rows)
+
+    def batches(part: Part) -> list[Tensor]:
+        sampler = BatchSampler(dataset, SAMPLINGS[sampling](None, dataset), 12, 3, CPU, part=part)
+        sizes = [None, None, 8 // part.count, None, 20 // part.count, None, None]
+        found = [sampler.next_batch(size).input.clone() for size in sizes]
+        sampler.close()
+        return found
+
+    whole, parts = batches(ALONE), [batches(Part(rank, 4)) for rank in range(4)]
+    for place, wanted in enumerate(whole):
+        assert torch.equal(torch.cat([part[place] for part in parts]), wanted)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    dataset = TensorDataset(DataSpec("vector", (1,)), torch.zeros(50, 1))
+    with pytest.raises(ConfigError, match=r"batchSize=10 counts the rows of all 4 processes .* give batchSize=8, say"):
+        BatchSampler(dataset, SAMPLINGS["UNIFORM"](None, dataset), 10, 0, CPU, part=Part(0, 4))
+
+
+# --- what is exchanged ------------------------------------------------------------------------------------------
+
+
+def test_one_process_exchanges_nothing() -> None:
+    rows = torch.ones(3, 2)
+    assert gathered(rows) is rows and averaged(rows) is rows
+
+
+def test_what_is_told_arrives(tmp_path: Path) -> None:
+    def work(part: Part) -> Any:
+        first = told_by_first(b"from the first" if part.rank == 0 else None)
+        nothing = told_by_first(b"" if part.rank == 0 else None)
+        everyone = [told.decode() for told in told_by_all(b"x" * part.rank)]
+        return first.decode(), nothing.decode(), everyone, largest([part.rank, 1])
+
+    for result in shared(tmp_path, 3, work):
+        assert result == ("from the first", "", ["", "x", "xx"], [2, 1])
+
+
+def test_tensors_of_several_types_are_averaged_in_place(tmp_path: Path) -> None:
+    def work(part: Part) -> Any:
+        tensors = [torch.full((2, 2), float(part.rank)), torch.full((3,), 2.0 * part.rank, dtype=torch.float64)]
+        average_in_place(tensors)
+        return tensors
+
+    for single, double in shared(tmp_path, 2, work):
+        assert torch.equal(single, torch.full((2, 2), 0.5)) and torch.equal(double, torch.ones(3, dtype=torch.float64))
+
+
+def test_losses_that_mix_rows_have_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randn(8, 3, generator=generator, dtype=torch.float64)
+    start = torch.randn(3, 2, generator=generator, dtype=torch.float64)
+
+    def gradient(own: Tensor) -> Tensor:
+        own, weight = own.clone().requires_grad_(), start.clone().requires_grad_()
+        scores = (own @ weight).tanh()
+        mean = averaged(scores.mean(0))
+        mixed = (scores - mean).square().mean() + gathered(scores).var(0).sum()
+        slopes = torch.autograd.grad((scores + scores * mean).sum(), own, create_graph=True)[0]
+        return torch.autograd.grad(mixed + slopes.square().sum(1).mean(), weight)[0]
+
+    wanted = gradient(rows)
+
+    def work(part: Part) -> Any:
+        found = gradient(part.rows(rows))
+        average_in_place([found])
+        return found
+
+    for found in shared(tmp_path, 2, work):
+        assert torch.allclose(found, wanted, rtol=1e-12, atol=1e-14)
+
+
+def test_batch_norm_counts_the_whole_batch(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(3), nn.BatchNorm1d(3, affine=False)
+    )
+    images = torch.randn(12, 1, 5, 5, dtype=torch.float64)
+    network.double()(images)  # sizes
+    network.load_state_dict({name: value.clone() for name, value in network.state_dict().items()})
+
+    def step(own: Tensor) -> tuple[Tensor, list[Tensor]]:
+        output = network(own)
+        (output.square() * torch.tensor([1.0, 2.0, 3.0])).mean().backward()
+        return output.detach(), [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+
+    def work(part: Part) -> Any:
+        synchronise({"network": network})
+        output, gradients = step(part.rows(images))
+        average_in_place(gradients)
+        return output, gradients, network.state_dict()
+
+    results = shared(tmp_path, 3, work)
+    output, gradients = step(images)
+    assert torch.allclose(torch.cat([result[0] for result in results]), output, rtol=1e-9, atol=1e-12)
+    for result in results:
+        for found, wanted in zip(result[1], gradients, strict=True):
+            assert torch.allclose(found, wanted, rtol=1e-8, atol=1e-10)
+        for name, value in network.state_dict().items():
+            assert torch.allclose(result[2][name].double(), value.double(), rtol=1e-9, atol=1e-12), name
+
+
+# --- whole jobs -------------------------------------------------------------------------------------------------
+
+
+def job_of(strategy: Any, networks: str, dataset: str, **keys: Any) -> Job:
+    return Job(find_subject("strategy", strategy), networks.split(","), dataset, keys)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "networks", "dataset", "keys"),
+    [
+        ("NSGAN", "ConvGenerator,ConvDiscriminator", "Digits", {"batchSize": 8}),
+        ("NSGAN", "Generator,Discriminator", "Circle", {"batchSize": 8, "size": 64, "accumulate": 2}),
+        (
+            "WGAN_GP", "Recurrent,Recurrent", "AR",
+            {"batchSize": 8, "size": 64, "length": 6, "hidden": 4, "discriminator.batchMean": True},
+        ),
+    ],
+)  # fmt: skip
+def test_two_processes_learn_what_one_does(strategy: str, networks: str, dataset: str, keys: dict[str, Any]) -> None:
+    one, other, tolerance = weights_alone_and_shared(job_of(strategy, networks, dataset, **keys))
+    assert tolerance == 1e-9 and first_difference(one, other, tolerance) is None
+
+
+def test_the_kit_finds_a_loss_that_mixes_only_its_own_rows() -> None:
+    one, other, tolerance = weights_alone_and_shared(
+        job_of(Apart, "Generator,Discriminator", "Circle", batchSize=8, size=64)
+    )
+    assert "differs by" in (first_difference(one, other, tolerance) or "")
+
+
+class Apart(AdversarialStrategy):
+    """Scores less the mean of those beside them: of this process's rows alone."""
+
+    preset = {"objective": "nonSaturating"}
+
+    def scores(self, samples: Tensor, batch: Batch | None) -> Tensor:
+        scores = super().scores(samples, batch)
+        return scores - scores.mean(0) * 0.5
