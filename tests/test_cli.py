@@ -233,7 +233,7 @@ def process(*words: str, **environment: str) -> subprocess.Popen[str]:
 @pytest.fixture
 def endless() -> Iterator[subprocess.Popen[str]]:
     """An endless run `live`, in a process of its own, that has made some iterations."""
-    running = process(*tiny("iterations=-1", "tag=live", "storeInterval=20", "keep=2"))
+    running = process(*tiny("iterations=-1", "tag=live", "storeInterval=20", "keep=2", "execution=eager"))
     latest = runs_folder() / "live" / "checkpoints" / "latest"
     try:
         deadline = time.monotonic() + 60

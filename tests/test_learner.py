@@ -177,6 +177,7 @@ def endless(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
         "strategy": "GAN",
         "tag": "endless",
         "iterations": -1,
+        "execution": "eager",  # graphs would be tried for so long a run
         "threads": 1,
         "traceInterval": 5,
         "sampleInterval": 0,

@@ -171,7 +171,15 @@ def test_what_a_verification_needs_stands_above_the_job_file_and_below_the_comma
 
 
 def test_a_process_that_learns_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
-    keys = {**POINTS, "strategy": "GAN", "iterations": -1, "tag": "endless", "traces": "lines", "traceInterval": 1}
+    keys = {
+        **POINTS,
+        "strategy": "GAN",
+        "iterations": -1,
+        "execution": "eager",
+        "tag": "endless",
+        "traces": "lines",
+        "traceInterval": 1,
+    }
     task = {"networks": PAIR, "dataset": "Circle", "keys": keys, "runs": str(tmp_path)}
     run = Repository(tmp_path).run("endless")
     with Template() as template:
