@@ -97,9 +97,10 @@ def _jobs() -> dict[str, dict[str, Any]]:
     for file in sorted(file for folder in job_folders() for file in folder.glob("*.yaml")):
         with suppress(EngineError):
             job = read_job(file)
-            named = {key: job[key] for key in ("networks", "dataset", "strategy") if key in job}
+            named: dict[str, Any] = {key: job[key] for key in ("networks", "dataset", "strategy") if key in job}
             settings: dict[str, Any] = job.get("settings") or {}
-            found[file.stem] = {**named, "settings": {key: str(value) for key, value in settings.items()}}
+            named["settings"] = {key: str(value) for key, value in settings.items()}
+            found[file.stem] = named
     return found
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from ganglion.engine.errors import ConfigError, RunError
 
@@ -79,9 +81,9 @@ def joined(backend: str, patience: float) -> Iterator[Part]:
     address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
         wait = timedelta(seconds=patience)
-        store, rank, size = next(distributed.rendezvous("env://", timeout=wait))
+        store, rank, size = next(rendezvous("env://", timeout=wait))
         # What an earlier attempt has left in the launcher's store would lead to processes that are gone.
-        own = distributed.PrefixStore(f"attempt-{restarts()}", store)
+        own = PrefixStore(f"attempt-{restarts()}", store)
         distributed.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=wait)
     except (RuntimeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
