@@ -14,7 +14,6 @@ import torch
 from ganglion.engine.assembly import assemble
 from ganglion.engine.comparejudging import refuse_judges
 from ganglion.engine.comparepictures import draw_entries, draw_figures
-from ganglion.engine.comparepool import run_tasks
 from ganglion.engine.comparerecord import PICTURE, RUNS, SAMPLES, TABLE, Record, task_name
 from ganglion.engine.comparetable import Summary, markdown, summarise
 from ganglion.engine.comparing import Comparison, Entry, plan_comparison
@@ -30,6 +29,7 @@ from ganglion.engine.repository import Repository
 from ganglion.engine.settings import format_value
 from ganglion.engine.streams import undisturbed
 from ganglion.engine.tables import clean_text, format_duration, format_number
+from ganglion.engine.taskpool import run_tasks
 from ganglion.engine.validation import can_validate
 
 

@@ -1,4 +1,4 @@
-"""Runs of a comparison in processes of their own: so many at once, one that fails stops no other, all stop together."""
+"""Runs in processes of their own: so many at once, one that fails stops no other, all stop together."""
 
 from __future__ import annotations
 
@@ -9,13 +9,47 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 PAUSE = 0.05  # seconds between looks at the processes
+WATCHED = 1.0  # seconds between looks at what the running tasks have come to
 PATIENCE = 60.0  # seconds that a process may take to store a checkpoint before it is ended at once
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Worker(Protocol):
+    """What carries out one task, here or elsewhere."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run."""
+        ...
+
+    def ended(self) -> bool:
+        """Whether it is over; asked often, so it must not wait."""
+        ...
+
+    def stop(self, at_once: bool = False) -> None:
+        """Ask it to store and stop, or end it at once; nothing where it is over."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it is over, no longer than so many seconds."""
+        ...
+
+    def result(self) -> dict[str, Any]:
+        """What came of the task, once it is over: `status` at least, and `error` where that is failed."""
+        ...
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was ended from outside before it could say what came of the task."""
+        ...
+
+
+Start = Callable[[str, Mapping[str, Any]], Worker]
 
 
 class Child:
@@ -50,10 +84,20 @@ class Child:
         """Whether the process is gone."""
         return self.process.poll() is not None
 
-    def stop(self, number: int = signal.SIGTERM) -> None:
+    def stop(self, at_once: bool = False) -> None:
         """Ask it to store and stop, or end it at once."""
         with suppress(ProcessLookupError):
-            self.process.send_signal(number)
+            self.process.send_signal(signal.SIGKILL if at_once else signal.SIGTERM)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the process is gone, no longer than so many seconds."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+
+    @property
+    def killed(self) -> bool:
+        """Whether a signal ended the process."""
+        return (self.process.returncode or 0) < 0
 
     def result(self) -> dict[str, Any]:
         """What came of the task, once the process is gone."""
@@ -80,50 +124,59 @@ class Child:
 
 
 def run_tasks(
-    tasks: Sequence[tuple[str, Mapping[str, Any]]],
+    tasks: Iterable[tuple[str, Mapping[str, Any]]],
     workers: int,
     started: Callable[[str], None],
     ended: Callable[[str, dict[str, Any], float], None],
+    start: Start = Child,
+    watch: Callable[[], Iterable[str]] = tuple,
 ) -> int:
     """Carry out tasks, `workers` at a time; the signal that stopped it, or 0.
 
-    `started(name)` and `ended(name, result, seconds)` are called in this process. SIGINT and SIGTERM let every process
-    store its run and stop; a second SIGINT ends them at once.
+    A task is asked for when there is a worker for it, so that what comes next may depend on what has ended.
+    `started(name)` and `ended(name, result, seconds)` are called in this process, and about once a second `watch()`,
+    which names tasks that are to store and stop. SIGINT and SIGTERM let all of them do so; a second SIGINT ends them
+    at once.
     """
-    waiting, running = list(tasks), dict[str, Child]()
+    waiting, running = iter(tasks), dict[str, Worker]()
+    more, watched = True, time.monotonic()
     with _signals() as received:
         try:
             told_at, told = 0.0, 0
-            while running or (waiting and not received):
-                while waiting and len(running) < workers and not received:
-                    name, task = waiting.pop(0)
-                    running[name] = Child(name, task)
-                    started(name)
+            while running or (more and not received):
+                while more and len(running) < workers and not received:
+                    following = next(waiting, None)
+                    more = following is not None
+                    if following is not None:
+                        running[following[0]] = start(*following)
+                        started(following[0])
                 if len(received) > told:
-                    urgent = received[told:].count(signal.SIGINT) and told
+                    urgent = bool(received[told:].count(signal.SIGINT) and told)
                     told, told_at = len(received), told_at or time.monotonic()
-                    _tell(running, signal.SIGKILL if urgent else signal.SIGTERM)
+                    _stop(running.values(), urgent)
                 if told and time.monotonic() - told_at > PATIENCE:
-                    _tell(running, signal.SIGKILL)
-                for name in [name for name, child in running.items() if child.ended()]:
-                    child = running.pop(name)
-                    result = child.result()
-                    if told and result["status"] == "failed" and child.process.returncode < 0:
+                    _stop(running.values(), at_once=True)
+                if not told and time.monotonic() - watched > WATCHED:
+                    _stop([running[name] for name in watch() if name in running])
+                    watched = time.monotonic()
+                for name in [name for name, worker in running.items() if worker.ended()]:
+                    worker = running.pop(name)
+                    result = worker.result()
+                    if told and result["status"] == "failed" and worker.killed:
                         result = {"status": "stopped"}  # it had not begun to learn, or was being judged
-                    ended(name, result, child.seconds)
+                    ended(name, result, worker.seconds)
                 time.sleep(PAUSE)
         finally:
-            _tell(running, signal.SIGTERM)
-            for child in running.values():
-                with suppress(subprocess.TimeoutExpired):
-                    child.process.wait(PATIENCE)
-            _tell(running, signal.SIGKILL)
+            _stop(running.values())
+            for worker in running.values():
+                worker.wait(PATIENCE)
+            _stop(running.values(), at_once=True)
     return received[0] if received else 0
 
 
-def _tell(running: Mapping[str, Child], number: int) -> None:
-    for child in running.values():
-        child.stop(number)
+def _stop(workers: Iterable[Worker], at_once: bool = False) -> None:
+    for worker in workers:
+        worker.stop(at_once)
 
 
 @contextmanager
