@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ganglion.engine.assembly import assemble, resolve_job
 from ganglion.engine.contracts import Trace
@@ -90,33 +90,33 @@ def learn(
     loaded = read_job(named_job(str(job), job_folders())) if isinstance(job, (str, Path)) else job
     with team() as part:
         live = _live if part.rank == 0 else _follow
-        return live(part, registry, *named, loaded, plugins, runs, notify, quiet)
+        return live(part, registry, Given(*named, loaded, plugins, runs), notify, quiet)
 
 
-def _live(
-    part: Part,
-    registry: Registry,
-    networks: Sequence[str] | str | None,
-    dataset: str | None,
-    keys: Mapping[str, Any],
-    job: Mapping[str, Any] | None,
-    plugins: Sequence[str],
-    runs: Path | str | None,
-    notify: Callable[[str], None],
-    quiet: bool,
-) -> Learnt:
-    repository, tag = Repository(runs), _text(keys, "tag")
+class Given(NamedTuple):
+    """What a call of `learn` says: names, keys, the job file's content, plugins, and where runs are kept."""
+
+    networks: Sequence[str] | str | None
+    dataset: str | None
+    keys: Mapping[str, Any]
+    job: Mapping[str, Any] | None
+    plugins: Sequence[str]
+    runs: Path | str | None
+
+
+def _live(part: Part, registry: Registry, given: Given, notify: Callable[[str], None], quiet: bool) -> Learnt:
+    repository, tag = Repository(given.runs), _text(given.keys, "tag")
     with stage(part):
         run = repository.run(tag) if tag else None
-        clean = _is_true(keys, "clean") and not restarted(tag)
-        whole = bool(networks or dataset or job or any(fold(key) in NAMES for key in keys))
+        clean = _is_true(given.keys, "clean") and not restarted(tag)
+        whole = bool(given.networks or given.dataset or given.job or any(fold(key) in NAMES for key in given.keys))
         resumed = run is not None and not clean and _goes_on(run, whole)
         stored = run.read_whole_job() if run is not None and resumed else None
         if run is not None and stored is None and not whole:
             _refuse_nameless(repository, run)
     tell(part, {"stored": stored, "resumed": resumed})
-    with stage(part), naming_plugins(stored or job or {}, plugins):
-        asked = _asked(networks, dataset, keys, job, stored, plugins)
+    with stage(part), naming_plugins(stored or given.job or {}, given.plugins):
+        asked = _asked(given, stored)
         if run is not None and stored is not None:
             refuse_other_names(run, stored, Resolver(registry, asked).names())
             refuse_other_settings(run, stored, resolve_job(registry, asked))
@@ -134,7 +134,7 @@ def _live(
         try:
             tell(part, {"tag": run.tag})
             traces = _make_traces(session.plan, run, quiet)
-            outcome = _carry_out(part, registry, run, session, traces, resumed, notices, notify, _where(runs))
+            outcome = _carry_out(part, registry, run, session, traces, resumed, notices, notify, _where(given.runs))
             return Learnt(run, outcome, registry)
         finally:
             run.release()
@@ -155,25 +155,14 @@ def _take(repository: Repository, run: Run, clean: bool, resumed: bool) -> None:
         raise
 
 
-def _follow(
-    part: Part,
-    registry: Registry,
-    networks: Sequence[str] | str | None,
-    dataset: str | None,
-    keys: Mapping[str, Any],
-    job: Mapping[str, Any] | None,
-    plugins: Sequence[str],
-    runs: Path | str | None,
-    notify: Callable[[str], None],
-    quiet: bool,
-) -> Learnt:
+def _follow(part: Part, registry: Registry, given: Given, notify: Callable[[str], None], quiet: bool) -> Learnt:
     """What `_live` does, in a process that is not the first: it writes nothing, and says only what goes wrong here."""
     with stage(part):
-        restarted(_text(keys, "tag"))
+        restarted(_text(given.keys, "tag"))
     told = tell(part)
-    with stage(part), naming_plugins(told["stored"] or job or {}, plugins), _staying(PluginError):
-        asked = _asked(networks, dataset, keys, job, told["stored"], plugins)
-        initial = None if told["resumed"] else weights_of(Repository(runs))
+    with stage(part), naming_plugins(told["stored"] or given.job or {}, given.plugins), _staying(PluginError):
+        asked = _asked(given, told["stored"])
+        initial = None if told["resumed"] else weights_of(Repository(given.runs))
         session = assemble(registry, asked, data_context(lambda sentence: None), initial, part)
         _checked(session, None)
     share_weights(part, session.networks)
@@ -190,7 +179,7 @@ def _follow(
         learner.store_first()
         with _staying(RunError), explained(part):
             outcome = learner.learn()
-        return Learnt(Repository(runs).run(tag), outcome, registry)
+        return Learnt(Repository(given.runs).run(tag), outcome, registry)
     finally:
         session.sampler.close()
 
@@ -228,22 +217,16 @@ def _refuse_nameless(repository: Repository, run: Run) -> None:
     )
 
 
-def _asked(
-    networks: Sequence[str] | str | None,
-    dataset: str | None,
-    keys: Mapping[str, Any],
-    job: Mapping[str, Any] | None,
-    stored: Mapping[str, Any] | None,
-    plugins: Sequence[str],
-) -> JobRequest:
+def _asked(given: Given, stored: Mapping[str, Any] | None) -> JobRequest:
     """What is asked for: the command line over the job file, both over the job that the tag was started with."""
+    keys, job = given.keys, given.job
     if stored is not None and job is not None:
         keys = {**dict(job.get("settings") or {}), **keys}
         stored = {**stored, **{name: job[name] for name in NAMES if job.get(name)}}
-    given = {fold(key) for key in keys}
-    if "epochs" in given and given & {"iterations", "maxiterations"}:
+    named = {fold(key) for key in keys}
+    if "epochs" in named and named & {"iterations", "maxiterations"}:
         raise ConfigError("iterations and epochs are both given; one says how long to learn")
-    return request(networks, dataset, keys, stored if stored is not None else job, plugins)
+    return request(given.networks, given.dataset, keys, stored if stored is not None else job, given.plugins)
 
 
 def _checked(session: Session, resumed: Run | None) -> list[str]:

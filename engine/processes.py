@@ -42,13 +42,12 @@ class Part:
 
 
 ALONE = Part()
+_part = ALONE  # set while this process has joined others, so that asking costs an iteration nothing
 
 
 def this_process() -> Part:
     """Which of the job's processes this is; alone where there is one."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return ALONE
-    return Part(distributed.get_rank(), distributed.get_world_size())
+    return _part
 
 
 def wanted_processes() -> int:
@@ -88,10 +87,8 @@ def joined(backend: str, patience: float) -> Iterator[Part]:
     except (RuntimeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"the other processes cannot be reached at {address} ({reason}); is it up and open?") from None
-    try:
-        yield this_process()
-    finally:
-        distributed.destroy_process_group()
+    with _being(Part(rank, size)) as part:
+        yield part
 
 
 @contextmanager
@@ -100,9 +97,19 @@ def joined_by_file(path: Path, part: Part, patience: float) -> Iterator[Part]:
     distributed.init_process_group(
         "gloo", init_method=path.as_uri(), rank=part.rank, world_size=part.count, timeout=timedelta(seconds=patience)
     )
+    with _being(part):
+        yield part
+
+
+@contextmanager
+def _being(part: Part) -> Iterator[Part]:
+    """Be one of several processes until the group is left."""
+    global _part  # noqa: PLW0603
+    _part = part
     try:
         yield part
     finally:
+        _part = ALONE
         distributed.destroy_process_group()
 
 

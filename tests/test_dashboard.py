@@ -371,7 +371,7 @@ def test_a_mistake_is_answered_in_the_words_of_the_command_line(word: str, capsy
 @pytest.mark.parametrize(
     ("networks", "dataset", "keys"),
     [
-        ("/tmp/net.yaml,Discriminator", "Digits", {}),
+        ("/net.yaml,Discriminator", "Digits", {}),
         ("net.yaml,Discriminator", "Digits", {}),
         ("evil.py:Net,Discriminator", "Digits", {}),
         (PAIR, "evil.py:Data", {}),

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -35,37 +35,62 @@ def weights_alone_and_shared(job: Job) -> tuple[dict[str, Tensor], dict[str, Ten
     if not hasattr(os, "fork") or torch.cuda.is_initialized():
         raise Skipped("processes cannot be forked here")
     for dtype, tolerance in TOLERANCES.items():
-        with tempfile.TemporaryDirectory(prefix="ganglion-") as folder:
-            code, _ = in_processes(1, partial(_alone, job, dtype, Path(folder)))
-            if code:
-                continue
-            one = _read(folder)
-            code, problem = in_processes(PROCESSES, partial(_share, job, dtype, Path(folder)))
-            if code == REFUSED:
-                raise Skipped(problem)
-            if code:
-                raise Failed(f"{PROCESSES} processes cannot share it: {problem}")
-            return one, _read(folder), tolerance
+        code, _, one = learnt_by(1, job, dtype, ITERATIONS)
+        if code:
+            continue
+        code, problem, other = learnt_by(PROCESSES, job, dtype, ITERATIONS)
+        if code == REFUSED:
+            raise Skipped(problem)
+        if code:
+            raise Failed(f"{PROCESSES} processes cannot share it: {problem}")
+        return one, other, tolerance
     raise Skipped("its iterations do not run in a process of their own")
 
 
 def first_difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor], tolerance: float) -> str | None:
     """The first tensor that differs by more than `tolerance` of its largest number, with by how much it does."""
-    for name, values in one.items():
-        size = max(float(values.abs().max()) if values.numel() else 0.0, FLOOR)
-        worst = float((values.double() - other[name].double()).abs().max()) if values.numel() else 0.0
+    for name, worst, size in differences(one, other):
         if not worst <= tolerance * size:
             return f"'{name}' differs by {worst:.2g} where it is {size:.2g} at most"
     return None
 
 
-def _learn(job: Job, dtype: torch.dtype, part: Part, folder: Path) -> None:
-    """A few iterations; the first process writes down the weights."""
+def differences(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Iterator[tuple[str, float, float]]:
+    """Every tensor's name, its largest difference, and its largest number, which counts as FLOOR at least."""
+    for name, values in one.items():
+        if values.numel():
+            worst = float((values.double() - other[name].double()).abs().max())
+            yield name, worst, max(float(values.abs().max()), FLOOR)
+
+
+def learnt_by(count: int, job: Job, dtype: torch.dtype, iterations: int) -> tuple[int, str, dict[str, Tensor]]:
+    """The weights that so many processes learn; before them an exit code, and what the first that failed says."""
+    with tempfile.TemporaryDirectory(prefix="ganglion-") as name:
+        folder = Path(name)
+
+        def work(part: Part) -> None:
+            _learn(job, dtype, iterations, part, folder)
+
+        code, told = in_processes(count, partial(in_part, work, folder))
+        return code, told, {} if code else dict(safetensors.torch.load((folder / "weights").read_bytes()))
+
+
+def in_part(work: Callable[[Part], None], folder: Path, rank: int, count: int) -> None:
+    """Work as one of so many processes, which meet in a folder."""
+    if count == 1:
+        work(ALONE)
+        return
+    with joined_by_file(folder / "meeting", Part(rank, count), PATIENCE) as part:
+        work(part)
+
+
+def _learn(job: Job, dtype: torch.dtype, iterations: int, part: Part, folder: Path) -> None:
+    """Iterate as the learner does; the first process writes down the weights."""
     torch.set_default_dtype(dtype)
     with job.session(part=part) as session:
         for network in session.networks.values():
             without_dropout(network)
-        iterate(session, 0, ITERATIONS)
+        iterate(session, 0, iterations)
         weights = {
             f"{role}.{name}": value.contiguous().clone()
             for role, own in session.weights().items()
@@ -75,15 +100,6 @@ def _learn(job: Job, dtype: torch.dtype, part: Part, folder: Path) -> None:
         safetensors.torch.save_file(weights, folder / "weights")
 
 
-def _alone(job: Job, dtype: torch.dtype, folder: Path, rank: int, count: int) -> None:
-    _learn(job, dtype, ALONE, folder)
-
-
-def _share(job: Job, dtype: torch.dtype, folder: Path, rank: int, count: int) -> None:
-    with joined_by_file(folder / "meeting", Part(rank, count), PATIENCE) as part:
-        _learn(job, dtype, part, folder)
-
-
 def without_dropout(network: nn.Module) -> None:
     """Masks are each process's own: they cannot be cut out of those of a whole batch."""
     for module in network.modules():
@@ -91,10 +107,6 @@ def without_dropout(network: nn.Module) -> None:
             module.p = 0.0
         elif isinstance(module, nn.RNNBase):
             module.dropout = 0.0
-
-
-def _read(folder: str) -> dict[str, Tensor]:
-    return dict(safetensors.torch.load((Path(folder) / "weights").read_bytes()))
 
 
 def in_processes(count: int, work: Callable[[int, int], None]) -> tuple[int, str]:

@@ -14,69 +14,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
-import safetensors.torch
 import torch
-from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tiny import TINY
 
 from ganglion.engine.conformance.courses import Job, iterate
-from ganglion.engine.conformance.sharing import FLOOR, in_processes, without_dropout
+from ganglion.engine.conformance.sharing import differences, in_part, in_processes, learnt_by
 from ganglion.engine.conformance.subjects import find_subject
-from ganglion.engine.processes import ALONE, Part, joined_by_file
+from ganglion.engine.processes import Part
 
 COUNTS = (2, 4)
 COURSES = ((torch.float64, 200), (torch.float32, 10))
-PATIENCE = 600.0
 ROUNDS = 5
 COUNTED = 150  # iterations that are timed
-
-
-def learn(job: Job, dtype: torch.dtype, iterations: int, part: Part, folder: Path) -> None:
-    """Iterate as the learner does, and write the weights down."""
-    torch.set_num_threads(1)
-    torch.set_default_dtype(dtype)
-    with job.session(part=part) as session:
-        for network in session.networks.values():
-            without_dropout(network)
-        iterate(session, 0, iterations)
-        if part.rank == 0:
-            tensors = {
-                f"{role}.{name}": value for role, own in session.weights().items() for name, value in own.items()
-            }
-            safetensors.torch.save_file(
-                {name: value.contiguous().clone() for name, value in tensors.items()}, folder / "weights"
-            )
-
-
-def weights(job: Job, dtype: torch.dtype, iterations: int, count: int) -> dict[str, Tensor] | str:
-    """What `count` processes learn, or what one of them says."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-
-        def work(rank: int, of: int) -> None:
-            if of == 1:
-                learn(job, dtype, iterations, ALONE, folder)
-                return
-            with joined_by_file(folder / "meeting", Part(rank, of), PATIENCE) as part:
-                learn(job, dtype, iterations, part, folder)
-
-        code, told = in_processes(count, work)
-        return told if code else dict(safetensors.torch.load((folder / "weights").read_bytes()))
-
-
-def farthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    """The largest difference of two sets of weights, as a share of each tensor's largest number."""
-    return max(
-        float((value.double() - other[name].double()).abs().max()) / max(float(value.abs().max()), FLOOR)
-        for name, value in one.items()
-        if value.numel()
-    )
 
 
 def equality(names: Sequence[str]) -> None:
@@ -92,10 +48,11 @@ def equality(names: Sequence[str]) -> None:
 
 def compared(job: Job, dtype: torch.dtype, iterations: int) -> Iterator[str]:
     """How far each number of processes is from one."""
-    one = weights(job, dtype, iterations, 1)
+    failed, told, one = learnt_by(1, job, dtype, iterations)
     for count in COUNTS:
-        other = one if isinstance(one, str) else weights(job, dtype, iterations, count)
-        yield other if isinstance(other, str) else "as one" if isinstance(one, str) else f"{farthest(one, other):.0e}"
+        if not failed:
+            failed, told, other = learnt_by(count, job, dtype, iterations)
+        yield told if failed else f"{max(worst / size for _, worst, size in differences(one, other)):.0e}"
 
 
 def rate(rows: int, count: int) -> float:
@@ -114,14 +71,7 @@ def rate(rows: int, count: int) -> float:
                 if part.rank == 0:
                     (folder / "rate").write_text(str(COUNTED / (time.perf_counter() - began)))
 
-        def work(rank: int, of: int) -> None:
-            if of == 1:
-                timed(ALONE)
-                return
-            with joined_by_file(folder / "meeting", Part(rank, of), PATIENCE) as part:
-                timed(part)
-
-        code, told = in_processes(count, work)
+        code, told = in_processes(count, partial(in_part, timed, folder))
         assert code == 0, told
         return float((folder / "rate").read_text())
 
