@@ -25,7 +25,6 @@ from ganglion.engine import completion, completionindex
 from ganglion.engine.cli import cli, learn_command
 
 BREAKS = " \t\n\"'><=;|&(:"  # bash's own
-BASH = shutil.which("bash")
 
 
 @pytest.fixture(scope="module")
@@ -359,12 +358,14 @@ def shims(folder: Path) -> None:
         (folder / name).chmod(0o755)
 
 
-@pytest.mark.skipif(BASH is None, reason="needs bash")
-def test_in_bash_itself(index: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_in_the_shell_itself(shell: str, index: Path, tmp_path: Path) -> None:
     """What is typed, tabs included, and the arguments that come of it."""
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"needs {shell}")
     shims(tmp_path / "bin")
     (tmp_path / "my points.csv").touch()
-    (tmp_path / "start").write_text(f"PS1='$ '; bind 'set enable-bracketed-paste off'\n{completion.script('bash')}")
     typed = {
         "learn Generator,Disc\t Dig\tstra\tWGAN_G\tgenerator.lea\t1e-4":
             "<Generator,Discriminator><Digits><strategy=WGAN_GP><generator.learningRate=1e-4>",
@@ -372,21 +373,35 @@ def test_in_bash_itself(index: Path, tmp_path: Path) -> None:
         "learn MLP Tab\tpath=my\t": "<MLP><Table><path=my points.csv>",
         "./bin/learn MLP Dig\t": "<MLP><Digits>",
     }  # fmt: skip
-    with terminal(tmp_path) as (write, read):
+    with terminal(tmp_path, program, started_with(shell, tmp_path)) as (write, read):
         for line, expected in typed.items():
-            write(line + "\n")
+            write(line + "\r")
             assert expected in read("END"), line
 
 
+def started_with(shell: str, folder: Path) -> list[str]:
+    """Arguments with which a shell reads the script, and nothing of the person's own, before it asks."""
+    script = completion.script(shell)
+    if shell == "zsh":
+        (folder / ".zshrc").write_text(f"PS1='$ '; autoload -Uz compinit; compinit -u -D\n{script}")
+        return ["-i"]
+    start = folder / "start"
+    if shell == "fish":
+        start.write_text(script)
+        return ["--no-config", "-i", "-C", f"source {start}"]
+    start.write_text(f"PS1='$ '; bind 'set enable-bracketed-paste off'\n{script}")
+    return ["--noprofile", "--rcfile", str(start), "-i"]
+
+
 @contextlib.contextmanager
-def terminal(folder: Path) -> Iterator[tuple[Any, Any]]:
-    """An interactive bash: a function that types, one that reads up to a word that a command prints."""
+def terminal(folder: Path, program: str, arguments: list[str]) -> Iterator[tuple[Any, Any]]:
+    """An interactive shell: a function that types, one that reads up to a word that a command prints."""
     pid, handle = pty.fork()
     if pid == 0:
         os.chdir(folder)
         os.environ["PATH"] = f"{folder / 'bin'}:{os.environ['PATH']}"
-        os.environ["TERM"] = "dumb"
-        os.execv(str(BASH), [str(BASH), "--noprofile", "--rcfile", str(folder / "start"), "-i"])
+        os.environ |= {"TERM": "dumb", "HOME": str(folder), "ZDOTDIR": str(folder)}
+        os.execv(program, [program, *arguments])
     seen = b""
 
     def read(word: str) -> str:
