@@ -260,6 +260,26 @@ def test_what_holds_once_is_no_alarm() -> None:
     assert found == [[]] * 5
 
 
+def test_coverage_that_wavers_about_the_threshold_is_seen_over_three_readings() -> None:
+    for course, expected in (((0.43, 0.47, 0.42), ["coverage"]), ((0.55, 0.44, 0.49), []), ((0.3, 0.55, 0.3), [])):
+        diagnosis = Diagnosis()
+        found = [kinds(diagnosis.read(500 * n, {**FINE, "coverage": value}, {})) for n, value in enumerate(course)]
+        assert found == [[], expected, expected], course  # begun in the first reading, told 500 iterations later
+
+
+def test_a_discriminator_that_changes_its_mind_about_samples_unlike_the_data_is_blind() -> None:
+    unlike = {**FINE, **UNLIKE, "accuracyReal": 0.9, "accuracyFake": 0.9}
+    for margins, values, expected in (
+        ((-0.1, 0.1, -0.1, -0.1), unlike, ["blind"]),
+        ((0.1, 0.1, 0.1, 0.1), unlike, []),
+        ((-0.1, 0.1, -0.1, -0.1), FINE, []),
+    ):
+        diagnosis = Diagnosis()
+        course = [diagnosis.read(500 * n, {**values, "scoreMargin": each}, {}) for n, each in enumerate(margins)]
+        assert kinds(course[-1]) == expected, margins
+        assert all("now one way and now the other" in alarm.sentence for alarm in course[-1].alarms)
+
+
 def test_divergence_does_not_wait() -> None:
     diagnosis = Diagnosis()
     diagnosis.read(10, FINE, {"loss": 1.0})

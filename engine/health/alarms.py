@@ -13,7 +13,8 @@ from ganglion.engine.trace import Alarm, HealthRead
 # Thresholds, found with tests/benchmarks/health.py; what they separate is in the table of health.md there.
 ALIKE = 0.75  # share of near-duplicates
 CLOSE_TOGETHER = 0.4  # of the data's mean pairwise distance
-UNCOVERED, FAITHFUL = 0.45, 0.8  # coverage below the one while closeness is above the other: parts are missing
+UNCOVERED, FAITHFUL = 0.45, 0.94  # mean coverage below the one while closeness is above the other: parts are missing
+NEARLY = 0.5  # and coverage now below this
 UNLIKE = 0.3  # coverage and closeness below which samples are not like the data
 CERTAIN = 0.98  # accuracy on real and on fake
 GUESSING = 0.55  # mean of both accuracies
@@ -30,14 +31,17 @@ RATE_LEFT = 0.5  # a share of the learning rate below which small steps are mean
 PATIENCE = 500  # iterations for which most alarms must hold: what has just begun to learn looks ill
 READINGS = 2  # in a row, for every alarm to begin and to be over
 FIRST = 5  # readings that later ones are compared with
+LATELY = 3  # readings that are looked at together: those of 128 samples go up and down
+RECENT = ("coverage", "scoreMargin")
 
 
 class Seen(NamedTuple):
-    """What a rule looks at: the figures, progress, and what gradients and losses were in the first readings."""
+    """What a rule looks at: figures, progress, what gradients and losses were at first, and figures of late, too."""
 
     values: Mapping[str, float]
     progress: Mapping[str, float]
     before: Mapping[str, Sequence[float]]
+    recent: Mapping[str, Sequence[float]]
 
     def get(self, name: str) -> float:
         """A figure; not a number where there is none, so that no comparison with it holds."""
@@ -49,6 +53,10 @@ class Seen(NamedTuple):
             role, dot, rest = name.rpartition(".")
             if dot and rest == figure:
                 yield role, value
+
+    def reverses(self) -> bool:
+        """Whether what the discriminator takes for real was lately the samples, and then the real rows, or back."""
+        return len({margin > 0 for margin in self.recent.get("scoreMargin", ())}) > 1
 
     def unlike(self) -> bool:
         """Whether the samples are not like the data; what makes none is judged by a loss that has not halved."""
@@ -83,8 +91,9 @@ def collapse(seen: Seen) -> str | None:
 
 
 def coverage(seen: Seen) -> str | None:
-    covered, close = seen.get("coverage"), seen.get("closeness")
-    if not (covered <= UNCOVERED and close >= FAITHFUL) or collapse(seen):
+    now, of_late = seen.get("coverage"), seen.recent.get("coverage", ())
+    covered = now if now <= UNCOVERED or not of_late else sum(of_late) / len(of_late)
+    if not (covered <= UNCOVERED and now <= NEARLY and seen.get("closeness") >= FAITHFUL) or collapse(seen):
         return None
     return (
         f"the samples are near the data, and only {covered:.0%} of the data have one near them: parts of the data are "
@@ -106,10 +115,12 @@ def overpowering(seen: Seen) -> str | None:
 
 def blind(seen: Seen) -> str | None:
     accuracy = (seen.get("accuracyReal") + seen.get("accuracyFake")) / 2
-    if not (accuracy <= GUESSING and (seen.unlike() or collapse(seen))) or stalled(seen):
+    guesses = accuracy <= GUESSING and (seen.unlike() or collapse(seen))
+    if not (guesses or (seen.reverses() and seen.unlike())) or stalled(seen):
         return None
+    how = f"no better than chance ({accuracy:.0%} right)" if guesses else "now one way and now the other"
     return (
-        f"the discriminator tells real rows from samples no better than chance ({accuracy:.0%} right), and the samples "
+        f"the discriminator tells real rows from samples {how}, and the samples "
         "are not like the data: it is too weak, and says nothing to the generator; try a larger "
         "discriminator.learningRate, discriminatorIterations=5, a larger network, or less labelNoise and instanceNoise"
     )
@@ -216,11 +227,13 @@ class Diagnosis:
     def __init__(self) -> None:
         self.courses = {rule.kind: Course() for rule in RULES}
         self.before: dict[str, list[float]] = {}
+        self.recent: dict[str, list[float]] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """What is remembered of earlier readings."""
         courses = {kind: vars(course).copy() for kind, course in self.courses.items()}
-        return {"courses": courses, "before": {name: list(values) for name, values in self.before.items()}}
+        before, recent = ({name: list(values) for name, values in each.items()} for each in (self.before, self.recent))
+        return {"courses": courses, "before": before, "recent": recent}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave; a kind that was not there then begins anew."""
@@ -228,10 +241,14 @@ class Diagnosis:
             if kind in self.courses:
                 self.courses[kind] = Course(**course)
         self.before = {name: [float(value) for value in values] for name, values in state["before"].items()}
+        self.recent = {name: [float(value) for value in values] for name, values in state.get("recent", {}).items()}
 
     def read(self, iteration: int, values: Mapping[str, float], progress: Mapping[str, float]) -> HealthRead:
         """Take in one reading: its figures, and the alarms that there are now."""
-        seen = Seen(values, progress, self.before)
+        for name in RECENT:
+            if name in values:
+                self.recent[name] = [*self.recent.get(name, ()), values[name]][-LATELY:]
+        seen = Seen(values, progress, self.before, self.recent)
         for rule in RULES:
             self.courses[rule.kind].take(rule.tell(seen), iteration, PATIENCE if rule.patient else 0)
         self._remember(seen)
