@@ -14,7 +14,17 @@ from typing import Any, NamedTuple
 
 from ganglion.engine.errors import ConfigError, PluginError, fold, suggestion
 from ganglion.engine.hookspecs import KINDS
-from ganglion.engine.loading import Failure, Registered, attempt, check_name, check_thing, load_file, modules_of, offers
+from ganglion.engine.loading import (
+    Failure,
+    Registered,
+    attempt,
+    built_in_offers,
+    check_name,
+    check_thing,
+    load_file,
+    modules_of,
+    offers,
+)
 
 BUILTIN_PACKAGES = ("ganglion.engine.builtin", "ganglion.strategies", "ganglion.networks", "ganglion.datasets")
 BUILT_IN = "built-in"
@@ -152,7 +162,8 @@ class Registry:
 
     def _add(self, name: str, origin: str, load: Callable[[], Any], version: str | None = None) -> None:
         """Load one plugin; one that fails is quarantined, and nothing of it is registered."""
-        offered = attempt(lambda: offers(load(), name, origin))
+        ask: Callable[[Any, str, str], list[Registered]] = built_in_offers if origin == BUILT_IN else offers
+        offered = attempt(lambda: ask(load(), name, origin))
         if isinstance(offered, Failure):
             self.plugins.append(Plugin(name, origin, version, offered.reason, offered.details))
             return

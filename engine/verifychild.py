@@ -151,15 +151,15 @@ def _tell(answers: int, message: Mapping[str, Any]) -> None:
 
 
 def _import_engine() -> None:
-    """What every process that learns imports; nobody else's plugins."""
-    from ganglion.engine.loading import modules_of
-    from ganglion.engine.registry import BUILTIN_PACKAGES
+    """What every process that learns imports and asks of the built-ins; nobody else's plugins."""
+    from ganglion.engine.loading import built_in_offers, modules_of
+    from ganglion.engine.registry import BUILT_IN, BUILTIN_PACKAGES
 
     importlib.import_module("ganglion.engine.launch")
     for package in BUILTIN_PACKAGES:
         for name in modules_of(package):
             with contextlib.suppress(Exception):  # told by the registry of each process
-                importlib.import_module(name)
+                built_in_offers(importlib.import_module(name), name, BUILT_IN)
 
 
 def _read_line() -> bytes | None:

@@ -83,8 +83,9 @@ def verify_resume(
     kept = runs is not None
     try:
         work = work._replace(task={**work.task, "runs": str(folder)})
+        both = _two_free_runs(Repository(folder), work.settings)
         with nullcontext(templates) if templates is not None else two_templates() as pair:
-            verified = _verify(work, Repository(folder), pair, kills, patience)
+            verified = _verify(work, both, pair, kills, patience)
         kept = kept or not verified.identical
         return verified._replace(folder=folder if kept else None)
     except RunError as error:
@@ -172,9 +173,8 @@ def two_templates() -> Iterator[Templates]:
         yield one, other
 
 
-def _verify(work: _Work, repository: Repository, templates: Templates, kills: int, patience: float) -> Verified:
-    tag = work.settings.tag or "verify"
-    straight, killed = (_free_run(repository, f"{tag}-{name}", work.settings.clean) for name in ("straight", "killed"))
+def _verify(work: _Work, both: tuple[Run, Run], templates: Templates, kills: int, patience: float) -> Verified:
+    straight, killed = both
     one, other = templates
     iterations = learn_straight(one, straight, _started(work.task, straight, {}), patience)
     work.notify(f"learnt {iterations} iterations straight")
@@ -203,6 +203,15 @@ def _killed_often_enough(work: _Work, course: Course, kills: int) -> tuple[Kill,
             return done
         counts.append(len(done))
     raise RunError(f"only {max(counts)} of {kills} kills landed before the run was over; give more iterations")
+
+
+def _two_free_runs(repository: Repository, settings: JobSettings) -> tuple[Run, Run]:
+    """Those that learn straight and under kills. Raises StoreError where one of them is there already."""
+    tag = settings.tag or "verify"
+    return (
+        _free_run(repository, f"{tag}-straight", settings.clean),
+        _free_run(repository, f"{tag}-killed", settings.clean),
+    )
 
 
 def _free_run(repository: Repository, tag: str, clean: bool) -> Run:

@@ -23,11 +23,12 @@ from ganglion.engine.api import (
     NetworkError,
     NetworkFactory,
     NoSettings,
+    Port,
     Settings,
     suggestion,
 )
 from ganglion.networks.building import Builder, Built
-from ganglion.networks.catalogue import BRANCHING, layer_type
+from ganglion.networks.catalogue import ACTIVATIONS_LIMIT, BRANCHING, layer_type
 from ganglion.networks.declaration import DeclarationReader, Variant
 from ganglion.networks.expressions import substitute
 from ganglion.networks.layered import LayeredNetwork, to_yaml
@@ -77,7 +78,7 @@ class NetworkDefinition:
         account = Account(_overrides(context.overrides))
         builder = Builder(self.origin, self.blocks, account)
         body = variant.layers[:-1] if variant.outputs else variant.layers
-        rows = torch.zeros(2, *context.input.shape)
+        rows = _rows_of_zeros(context.input)
         built = self._fitted(builder.sequence(body, rows, self._names(context)), context)
         for override in account.overrides:
             if override.key not in account.used:
@@ -193,6 +194,12 @@ def context_values(context: NetworkContext) -> dict[str, Any]:
         if len(shape) == 3:
             values.update(zip((f"{name}.channels", f"{name}.height", f"{name}.width"), shape, strict=True))
     return {**values, "data.classes": len(context.data.classes)}
+
+
+def _rows_of_zeros(port: Port) -> torch.Tensor:
+    """Two rows to build for; those that are too long for any layer are one zero, seen often: they will be refused."""
+    one = torch.zeros(1)
+    return one.expand(2, *port.shape) if port.size > ACTIVATIONS_LIMIT else one.new_zeros(2, *port.shape)
 
 
 def _overrides(given: Mapping[str, Any]) -> list[Override]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commandline import PAIR, TINY, TINY_DIGITS, Said, call, runs_folder, tiny
+from forked import Forked
 from PIL import Image
 
 from ganglion.engine.hookspecs import KINDS
@@ -231,9 +232,9 @@ def process(*words: str, **environment: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def endless() -> Iterator[subprocess.Popen[str]]:
+def endless() -> Iterator[Forked]:
     """An endless run `live`, in a process of its own, that has made some iterations."""
-    running = process(*tiny("iterations=-1", "tag=live", "storeInterval=20", "keep=2", "execution=eager"))
+    running = Forked(*tiny("iterations=-1", "tag=live", "storeInterval=20", "keep=2", "execution=eager"))
     latest = runs_folder() / "live" / "checkpoints" / "latest"
     try:
         deadline = time.monotonic() + 60
@@ -246,7 +247,7 @@ def endless() -> Iterator[subprocess.Popen[str]]:
         running.communicate()
 
 
-def test_samples_of_a_run_that_is_still_going(endless: subprocess.Popen[str], tmp_path: Path, capsys: Capture) -> None:
+def test_samples_of_a_run_that_is_still_going(endless: Forked, tmp_path: Path, capsys: Capture) -> None:
     (listed,) = program(capsys, "ganglion", "runs")
     assert listed["status"] == "running" and listed["iteration"] >= 20
     seen = [program(capsys, "ganglion", "sample", "count=4", f"out={tmp_path / 'x.csv'}") for _ in range(3)]
@@ -331,9 +332,8 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 def on_a_terminal(*words: str, **environment: str) -> tuple[int, str]:
     """The exit code, and what a command writes when both outputs are a terminal of 100 columns."""
     leader, follower = pty.openpty()
-    values = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30", **environment}
-    command = [sys.executable, "-m", "ganglion.engine", *words]
-    running = subprocess.Popen(command, env=values, stdout=follower, stderr=follower)
+    values = {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30", **environment}
+    running = Forked("ganglion", *words, onto=follower, **values)
     os.close(follower)
     written = b""
     while select.select([leader], [], [], 60)[0]:
@@ -345,7 +345,8 @@ def on_a_terminal(*words: str, **environment: str) -> tuple[int, str]:
             break
         written += chunk
     os.close(leader)
-    return running.wait(timeout=60), written.decode()
+    running.communicate()
+    return running.returncode or 0, written.decode()
 
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*(?:3[0-8]|9[0-7])[0-9;]*m")

@@ -19,6 +19,7 @@ import pytest
 import torch
 import yaml
 from commandline import PAIR, call, refused, runs_folder
+from inprocess import carry_out_here
 from safetensors.torch import load_file
 
 from ganglion.engine.comparepictures import _panel
@@ -53,7 +54,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Compared:
     """A comparison of three entries and two seeds, one entry failing."""
     keys = {**KEYS, **BROKEN, "budget": "iterations:3", "keep": "0"}
     runs = tmp_path_factory.mktemp("runs")
-    return compare("GAN,Minimax,NSGAN", "Circle", keys, runs=runs, notify=lambda sentence: None, command="typed")
+    with pytest.MonkeyPatch.context() as patch:  # tests below start processes, the failing one's too
+        carry_out_here(patch)
+        return compare("GAN,Minimax,NSGAN", "Circle", keys, runs=runs, notify=lambda sentence: None, command="typed")
 
 
 # --- what comes out -----------------------------------------------------------------------------------------------
@@ -133,8 +136,9 @@ def test_a_comparison_leaves_a_record_a_table_and_pictures(done: Compared) -> No
 
 
 def test_the_same_command_runs_nothing_again_and_more_seeds_and_metrics_are_added(
-    done: Compared, tmp_path: Path
+    done: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    carry_out_here(monkeypatch)
     shutil.copytree(done.directory, tmp_path / "compare-tiny")
     said: list[str] = []
     keys = {**KEYS, "budget": "iterations:3", "keep": "0"}
@@ -186,7 +190,9 @@ def wait_for_checkpoint(folder: Path, beyond: int) -> None:
 
 
 @pytest.mark.slow
-def test_after_sigkill_and_after_sigint_the_same_command_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_after_sigkill_and_after_sigint_the_same_command_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keys = {**DATA, "networks": PAIR, "seeds": "[3]", "metrics": "points-v1", "tag": "long", "storeSeconds": "0.1"}
     words = ["GAN", "Circle", *(f"{key}={value}" for key, value in keys.items()), "budget=iterations:600"]
     folder = runs_folder() / "compare-long"
@@ -205,6 +211,7 @@ def test_after_sigkill_and_after_sigint_the_same_command_goes_on_bit_for_bit(tmp
     assert b"stopped with 0 of 1 runs done; the same command goes on" in errors
     stopped = json.loads((folder / "comparison.json").read_text())["tasks"]["GAN-3"]
     assert stopped["status"] == "stopped" and 0 < stopped["iteration"] < 600
+    carry_out_here(monkeypatch)
     third = compare("GAN", "Circle", {**keys, "budget": "iterations:600"}, notify=lambda sentence: None)
     assert third.tasks["GAN-3"]["status"] == "finished"
     job = {**DATA, "strategy": "GAN", "threads": 1, "traces": "lines", "sampleInterval": 0, "keep": 1}

@@ -34,11 +34,11 @@ def test_learns_and_reports_finite_numbers(strategy: str, tmp_path: Path) -> Non
 
 @every_strategy
 def test_passes_the_conformance_kit(strategy: str) -> None:
+    """But for its graphs, which test_capture.py makes of the same jobs, and compares for longer than the kit does."""
     row = TINY[strategy]
-    findings = check_strategy(strategy, row.networks, row.dataset, **row.keys)
+    findings = check_strategy(strategy, row.networks, row.dataset, skip=["graphs"], **row.keys)
     skipped = {found.check for found in findings if found.result == "skipped"}
-    own = {"graphs"} if row.dataset not in ("Circle", "Ring", "Digits") else set()  # layers that a graph would unroll
-    assert skipped <= {"cuda", "unseen rows", "samples", *own}
+    assert skipped <= {"cuda", "unseen rows", "samples", "graphs"}
 
 
 @pytest.mark.parametrize("strategy", [name for name, row in TINY.items() if row.fixed_roles])
@@ -79,8 +79,13 @@ def test_measuring_threads_leaves_the_run_alone(strategy: str, tmp_path: Path, m
     monkeypatch.setattr(threads, "MARGIN", 0.0)  # several threads are never chosen, only tried
     monkeypatch.setattr(threads, "SECONDS", 0.0)
     monkeypatch.setattr(threads, "ROUNDS", 1)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 2)
     given = learn_tiny(strategy, tmp_path, "given", iterations=4, threads=1)
+    tried: list[int] = []
+    if strategy != "GAN":  # one really tries them: small networks in two threads wait for each other, and burn minutes
+        monkeypatch.setattr(torch, "set_num_threads", tried.append)
     measured = learn_tiny(strategy, tmp_path, "measured", iterations=4, threads=None)
+    assert tried == ([] if strategy == "GAN" else [1, 2, 1])
     assert weights_of(given) == weights_of(measured)
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import Forked
 from tiny import TINY, learn_tiny, weights_of
 
 from ganglion.engine.errors import ConfigError, DivergedError
@@ -169,7 +167,7 @@ def test_weights_that_are_not_finite_are_never_stored_even_where_the_losses_look
 
 
 @pytest.fixture
-def endless(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+def endless(tmp_path: Path) -> Iterator[tuple[Forked, Path]]:
     """A run without an end in a process of its own, past its first trace point."""
     row = TINY["GAN"]
     keys = {
@@ -183,10 +181,7 @@ def endless(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
         "sampleInterval": 0,
     }
     words = [*(row.networks, row.dataset), *(f"{key}={value}" for key, value in keys.items())]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ganglion.engine", "learn", *words, "--runs", str(tmp_path)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    process = Forked("learn", *words, "--runs", str(tmp_path))
     file = tmp_path / "endless" / "trace.jsonl"
     until = time.monotonic() + 120
     while not (file.exists() and file.stat().st_size) and process.poll() is None and time.monotonic() < until:
@@ -197,7 +192,7 @@ def endless(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_store_and_stop(endless: tuple[subprocess.Popen[str], Path], number: signal.Signals, code: int) -> None:
+def test_signals_store_and_stop(endless: tuple[Forked, Path], number: signal.Signals, code: int) -> None:
     process, directory = endless
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
@@ -209,7 +204,7 @@ def test_signals_store_and_stop(endless: tuple[subprocess.Popen[str], Path], num
     assert resumed.outcome.iteration == record["iteration"] + 3
 
 
-def test_a_second_run_of_a_tag_is_refused_while_it_learns(endless: tuple[subprocess.Popen[str], Path]) -> None:
+def test_a_second_run_of_a_tag_is_refused_while_it_learns(endless: tuple[Forked, Path]) -> None:
     from ganglion.engine.errors import StoreError
 
     _, directory = endless

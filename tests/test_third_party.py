@@ -29,6 +29,15 @@ KEYS = (
 )  # fmt: skip
 
 
+TOGETHER = """
+import sys
+from ganglion.engine.cli import cli
+for words in sys.argv[1:]:
+    sys.stdout.write(chr(0))
+    cli([*words.split(), '--json'], standalone_mode=False)
+"""
+
+
 class Environment(NamedTuple):
     """A virtual environment with Ganglion and the package in it."""
 
@@ -46,6 +55,11 @@ class Environment(NamedTuple):
 
     def python(self, text: str) -> str:
         return self.run("python", "-c", text).strip()
+
+    def answers(self, *commands: str) -> list[Any]:
+        """What commands of `ganglion` print with --json, one after the other in one process."""
+        printed = self.run("python", "-c", TOGETHER, *commands)
+        return [json.loads(each) for each in printed.split("\0")[1:]]
 
 
 @pytest.fixture(scope="module")
@@ -144,17 +158,15 @@ def test_it_learns_with_names_of_its_own(environment: Environment, learnt: dict[
 
 @pytest.mark.slow
 def test_it_is_listed_and_shown(environment: Environment) -> None:
-    rows = json.loads(environment.run("ganglion", "list", "--json"))
+    rows, shown, (plugin,) = environment.answers("list", "show strategy echo-gan", "plugins")
     own = {(row["kind"], row["name"]) for row in rows if row["origin"] == "package ganglion-thirdparty"}
     assert own == {
         ("strategy", "EchoGAN"), ("network", "EchoNet"), ("dataset", "EchoWaves"), ("sampling", "EVERYSECOND"),
         ("criterion", "LOGCOSH"), ("processor", "Centralize"), ("objective", "margin"), ("metric", "echo-spectrum-v1"),
     }  # fmt: skip
     assert all(row["about"] for row in rows)
-    shown = json.loads(environment.run("ganglion", "show", "strategy", "echo-gan", "--json"))
     assert shown["about"].startswith("A GAN whose generator is drawn")
     assert {"criterion", "echo", "objective"} <= {setting["key"] for setting in shown["settings"]}
-    (plugin,) = json.loads(environment.run("ganglion", "plugins", "--json"))
     assert (plugin["name"], plugin["version"], plugin["error"]) == ("thirdparty", "1.2.3", None)
 
 
@@ -171,10 +183,10 @@ def test_its_metric_judges_the_run(environment: Environment, learnt: dict[str, A
 @pytest.mark.slow
 def test_what_was_learnt_continues_and_gives_samples(environment: Environment, learnt: dict[str, Any]) -> None:
     out = environment.folder / "samples.csv"
-    drawn = json.loads(environment.run("ganglion", "sample", learnt["tag"], "count=5", f"out={out}", "--json"))
+    sample, go_on = f"sample {learnt['tag']} count=5 out={out}", f"learn tag={learnt['tag']} iterations=14"
+    drawn, more = environment.answers(sample, go_on)
     assert (drawn["iteration"], drawn["count"]) == (12, 5)
     assert len(out.read_text().splitlines()) == 6
-    more = json.loads(environment.run("learn", f"tag={learnt['tag']}", "iterations=14", "--json"))
     assert (more["iteration"], more["status"]) == (14, "finished")
 
 

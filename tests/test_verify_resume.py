@@ -8,6 +8,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,12 @@ def templates() -> Iterator[Templates]:
         yield pair
 
 
+@pytest.fixture
+def shared(templates: Templates, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command starts its processes from templates that are there."""
+    monkeypatch.setattr(verifying, "two_templates", lambda: nullcontext(templates))
+
+
 @pytest.mark.parametrize("strategy", list(TINY))
 def test_every_strategy_survives_a_kill(strategy: str, templates: Templates) -> None:
     """The quick form of scripts/verify_resume.py."""
@@ -91,6 +98,7 @@ def test_every_strategy_survives_a_kill(strategy: str, templates: Templates) -> 
     assert found.iterations == 24 and len(found.kills) == 1 and len(found.compared.checkpoints) >= 24
 
 
+@pytest.mark.usefixtures("shared")
 def test_a_plugin_of_somebody_else_is_identical(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     words = ("Slim,Slim", "Spiral", "--plugin", str(EXAMPLE), "--kills", "1", "--runs", str(tmp_path / "kept"))
     code, found = verify(capsys, *words, strategy="CalmGAN", tag="mine", threads=1, sampleInterval=0)
@@ -102,6 +110,7 @@ def test_a_plugin_of_somebody_else_is_identical(capsys: pytest.CaptureFixture[st
     assert [json.loads(line)["iteration"] for line in killed.trace_path.read_text().splitlines()] == [*range(1, 201)]
 
 
+@pytest.mark.usefixtures("shared")
 def test_state_in_a_module_is_told_with_the_first_tensor(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     plugin = tmp_path / "forgetful.py"
     plugin.write_text(FORGETFUL)
