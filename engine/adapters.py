@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ganglion.engine.adapterchain import ORDER, AdapterSettings, make_adapters
-from ganglion.engine.contracts import Adapter, Batch, Dataset, DataSpec, Range, Splits
+from ganglion.engine.contracts import Adapter, Batch, Dataset, DataSpec, Range, Splits, StreamedDataset
 from ganglion.engine.data import Subset, TensorDataset
 from ganglion.engine.ranges import Ranges, select_parts
 from ganglion.engine.transforms import Augmentation, Autoencode, Rescale, unscale
@@ -50,6 +50,12 @@ class Adapted(Dataset):
     def targets(self) -> Tensor | None:
         same = self.spec.target_shape == self.source.spec.target_shape and self.spec.classes == self.source.spec.classes
         return self.source.targets() if same else None
+
+    def streamed(self) -> StreamedDataset | None:
+        return self.source.streamed()
+
+    def sample(self) -> Adapted:
+        return Adapted(self.source.sample(), self.adapters)
 
     def to(self, device: torch.device) -> Adapted:
         return Adapted(self.source.to(device), self.adapters)
@@ -94,7 +100,7 @@ def split_and_adapt(splits: Splits, settings: AdapterSettings) -> AdaptedSplits:
         augmentations=adapters[first:],
         notices=notices,
         spec=adapted_spec(splits.train.spec, adapters),
-        plain=_adapt(parts.train, calm),
+        plain=_adapt(parts.train.sample(), calm),
     )
 
 

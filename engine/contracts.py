@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ganglion.engine.decay import Span
 from ganglion.engine.errors import ConfigError, DataError, PluginError
-from ganglion.engine.processes import gathered
+from ganglion.engine.processes import Part, gathered
 from ganglion.engine.settings import Settings, setting
 
 if TYPE_CHECKING:
@@ -109,6 +109,53 @@ class Dataset(ABC):
         """The data set on `device`; only resident data moves."""
         return self
 
+    def streamed(self) -> StreamedDataset | None:
+        """The streamed data whose rows these are, by the same numbers; None where any row is at hand."""
+        return None
+
+    def sample(self) -> Dataset:
+        """Rows for what only looks at some (pictures, health, evaluation): all of them, but of streamed data."""
+        return self
+
+
+class RowOrder(Protocol):
+    """The rows of one epoch in their order; stretches of it are worked out when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Tensor: ...
+
+
+class StreamedDataset(Dataset):
+    """Rows that do not fit into memory and come fast only in the order that the data set itself gives.
+
+    Sampling STREAM asks for it; the data set can read ahead, as it knows what comes. Its factory's `preset` names it.
+    """
+
+    resident = False
+
+    def streamed(self) -> StreamedDataset:
+        return self
+
+    @abstractmethod
+    def order(self, seed: int, epoch: int, batch_size: int, part: Part) -> RowOrder:
+        """A random order of an epoch's rows, from the first three alone: that of all processes, of which `part` is one.
+
+        `batch_size` counts the rows of all processes.
+        """
+
+    @abstractmethod
+    def taken(self, rows: Tensor) -> Dataset:
+        """Some of the rows, streamed as well; their order does not matter."""
+
+    @abstractmethod
+    def sample(self) -> Dataset:
+        """A bounded number of rows, always the same."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """What changes when the data do, without reading them all."""
+
 
 class Splits(NamedTuple):
     """The parts of a data set, each with the same spec; chronological for series."""
@@ -131,6 +178,7 @@ class DatasetFactory(ABC):
     """A named data set: its settings, how it is loaded, and how samples are judged where its distribution is known."""
 
     Settings: ClassVar[type[Settings]] = NoSettings
+    preset: ClassVar[Mapping[str, Any]] = {}  # defaults of the job that such data need; a strategy's are stronger
 
     def __init__(self, settings: Any, context: DataContext) -> None:
         self.settings = settings
@@ -143,6 +191,10 @@ class DatasetFactory(ABC):
     def assess(self, samples: Tensor) -> Mapping[str, float]:
         """Figures on `samples` (count, *shape) that follow from the known distribution; empty where it is unknown."""
         return {}
+
+    def told(self) -> list[str]:
+        """What has happened to the data since the last call, for the user and the run's record: skipped files, say."""
+        return []
 
 
 class Adapter(ABC):
@@ -171,6 +223,10 @@ class Sampling(ABC):
     @abstractmethod
     def order(self, generator: torch.Generator) -> Tensor:
         """Row indices of one epoch (int64, 1-D, at least one)."""
+
+    def streamed_order(self, seed: int, epoch: int, batch_size: int, part: Part) -> RowOrder | None:
+        """The order that streamed data give themselves; None: `order` says which rows come next."""
+        return None
 
 
 # --- networks -----------------------------------------------------------------------------------------------------
@@ -451,6 +507,7 @@ class Penalty(ABC):
     """A term added to the discriminator's loss."""
 
     Settings: ClassVar[type[PenaltySettings]] = PenaltySettings
+    differentiates: ClassVar[bool] = True  # whether it takes gradients of scores, which no divided network can (shard)
 
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()
@@ -496,6 +553,9 @@ class GradientProcessor(ABC):
     Settings: ClassVar[type[Settings]] = NoSettings
     key: ClassVar[str | None] = None
     position: ClassVar[int] = 50
+    # Whether it works as well on some rows of every parameter (shard=true), `network` holding these, and keeps whatever
+    # it remembers of a parameter in that parameter's shape, by its name.
+    divisible: ClassVar[bool] = False
 
     def __init__(self, settings: Any, network: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
         self.settings = settings

@@ -109,6 +109,8 @@ def take(dataset: Dataset, rows: Tensor) -> Dataset:
     consecutive = count > 0 and int(rows[-1] - rows[0]) == count - 1 and bool((rows.diff() == 1).all())
     if consecutive and count == len(dataset):
         return dataset
+    if (streamed := dataset.streamed()) is not None:
+        return streamed.taken(rows)
     if not consecutive or not isinstance(dataset, TensorDataset):
         return Subset(dataset, rows)
     part = slice(int(rows[0]), int(rows[-1]) + 1)
@@ -121,7 +123,9 @@ def data_digest(dataset: Dataset, samples: int = 256) -> str:
     """A sha256 of the number of rows, their form, and evenly spaced rows, first and last included: always cheap."""
     count = len(dataset)
     digest = hashlib.sha256(repr((count, dataset.spec)).encode())
-    if count:
+    if (streamed := dataset.streamed()) is not None:
+        digest.update(streamed.digest().encode())
+    elif count:
         batch = dataset.rows(_spaced(count, samples))
         named = {"input": batch.input, "target": batch.target, **batch.fields}
         for name, value in named.items():
@@ -141,6 +145,7 @@ def check_finite(dataset: Dataset, name: str, rows_at_once: int = 65536) -> None
 
     Large data that are not in memory would take as long to read as an epoch: of them some rows are checked.
     """
+    dataset = dataset.sample()
     if isinstance(dataset, TensorDataset) and not dataset.input.is_floating_point():
         dataset = TensorDataset(dataset.spec, dataset.input[:, :0], dataset.target, dataset.fields)  # no bytes to check
     for rows in _checked_rows(dataset, rows_at_once):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ganglion.engine.contracts import Adapter, Batch, Dataset, Sampling
+from ganglion.engine.contracts import Adapter, Batch, Dataset, RowOrder, Sampling
 from ganglion.engine.errors import ConfigError, PluginError
 from ganglion.engine.fetching import Fetcher, result
 from ganglion.engine.processes import ALONE, Part
@@ -39,6 +39,14 @@ class Permutation(Sampling):
 
     def order(self, generator: torch.Generator) -> Tensor:
         return torch.randperm(len(self.dataset), generator=generator)
+
+
+class Stream(Permutation):
+    """The order in which streamed data are fast to read, every row once per epoch; of other data as PERMUTATION."""
+
+    def streamed_order(self, seed: int, epoch: int, batch_size: int, part: Part) -> RowOrder | None:
+        source = self.dataset.streamed()
+        return None if source is None else source.order(seed, epoch, batch_size, part)
 
 
 class WeightedSettings(Settings):
@@ -111,6 +119,7 @@ SAMPLINGS: dict[str, type[Sampling]] = {
     "UNIFORM": Uniform,
     "SEQUENTIAL": Sequential,
     "PERMUTATION": Permutation,
+    "STREAM": Stream,
     "WEIGHTED": Weighted,
     "UNIFORMCLASS": UniformClass,
 }
@@ -156,7 +165,7 @@ class BatchSampler:
         self.stream = stream
         self.epoch = 0
         self.offset = 0
-        self._order: Tensor | None = None
+        self._order: RowOrder | None = None
         self._block: Batch | None = None
         self._used = self._parted = 0
         self._block_rows = self.batch_size * _batches_per_block(dataset, batch_size)
@@ -204,12 +213,15 @@ class BatchSampler:
             self.epoch += 1
             self._order = None
 
-    def _epoch_order(self) -> Tensor:
+    def _epoch_order(self) -> RowOrder:
         if self._order is None:
             self._order = self._make_order(self.epoch)
         return self._order
 
-    def _make_order(self, epoch: int) -> Tensor:
+    def _make_order(self, epoch: int) -> RowOrder:
+        streamed = self.sampling.streamed_order(self.seed, epoch, self.whole_batch_size, self.part)
+        if streamed is not None:
+            return streamed
         generator = torch.Generator()
         generator.manual_seed(stream_seed(self.seed, "sampling", epoch))
         order = self.sampling.order(generator)

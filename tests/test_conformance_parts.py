@@ -72,6 +72,10 @@ def data_keys(dataset: str, folder: Path) -> dict[str, Any]:
         lines = [f"{number / 7},{number * number},{'ab'[number % 2]}" for number in range(40)]
         (folder / "points.csv").write_text("\n".join(["x,y,kind", *lines]))
         return {"path": str(folder / "points.csv"), "target": "kind", "classification": True}
+    if dataset == "Shards":
+        for number in range(4):
+            numpy.save(folder / f"part-{number}.npy", numpy.arange(30.0).reshape(15, 2) * (number + 1))
+        return {"path": str(folder / "part-*.npy")}
     if dataset == "Images":
         for number in range(30):
             (folder / "pictures" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)

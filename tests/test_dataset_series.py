@@ -202,6 +202,18 @@ def test_window_starts_and_the_gap_by_hand() -> None:
     assert [first_values(part) for part in none] == [[0, 1, 2, 3, 4, 5, 6, 7], [11], [15, 16]]
 
 
+def test_held_out_rows_in_every_stretch_by_hand() -> None:
+    splits, _, _ = cut(simple(30), Cutting(length=3, test_share=0.2, gap=2, stretches=2))
+    # Stretch 0 to 14: rows 0 to 9 are learnt from, 12 to 14 held out. Stretch 15 to 29 begins a gap later, at 17:
+    # rows 17 to 24 are learnt from, 27 to 29 held out.
+    assert first_values(splits.test) == [12, 27]
+    assert first_values(splits.train) == [*range(8), *range(17, 23)]
+    whole, _, _ = cut(simple(30), Cutting(length=3, gap=2, stretches=2))
+    assert first_values(whole.train) == [*range(13), *range(15, 28)]  # nothing is held out, so no gap is needed
+    with pytest.raises(DataError, match="30 rows in stretches=9 leaves no window"):
+        cut(simple(30), Cutting(length=3, test_share=0.2, gap=2, stretches=9))
+
+
 @pytest.mark.parametrize("gap", [0, 1, 7])
 def test_no_value_is_in_windows_of_two_parts(gap: int) -> None:
     series = [range(40), range(40, 100), range(100, 130)]
@@ -253,6 +265,7 @@ def test_settings_become_parts() -> None:
         "validation_share",
         "stride",
         "gap",
+        "stretches",
     }
     assert set(SeriesSettings().without_effect()) == {"reverse"}
     assert len(make(Ramp, length=20, test_share=0.0).load().train) == 1

@@ -33,6 +33,9 @@ class SeriesSettings(SplitSettings):
     gap: int | None = setting(
         None, "rows that are left out between the parts; none: as many as a window has", unit="steps", ge=0
     )
+    stretches: int = setting(
+        1, "equal stretches of a series, of each of which the last rows are held out; 1: the latest rows of all", ge=1
+    )
     protocol: Literal["honest", "timegan"] = setting(
         "honest", "honest: parts by time, scale of the training rows; timegan: the published preparation, all in one"
     )
@@ -41,7 +44,7 @@ class SeriesSettings(SplitSettings):
     def without_effect(self) -> Mapping[str, str]:
         if self.protocol == "honest":
             return {"reverse": "it has no effect without protocol=timegan"}
-        names = ("scale", "test_share", "validation_share", "stride", "gap")
+        names = ("scale", "test_share", "validation_share", "stride", "gap", "stretches")
         return {name: f"it has no effect, {PUBLISHED}" for name in names}
 
 
@@ -59,23 +62,33 @@ class Cutting(NamedTuple):
     by: Literal["time", "drawn", "last"] = "time"
     published: bool = False
     seed: int = 0
+    stretches: int = 1
 
 
 def parts_of(series: Sequence[range], cutting: Cutting, classes: Tensor | None = None) -> dict[str, list[range]]:
     """The rows of each part, as ranges of which none reaches over two series.
 
-    By time: in each series come the training rows, a gap, the validation rows, a gap, the test rows. Last: so come
-    whole series, and the gap counts them. Drawn: series are drawn at random, as many of each class (series,) where
-    there are classes.
+    By time: in each series, or each of its stretches, come the training rows, a gap, the validation rows, a gap, the
+    test rows, and a gap before the next stretch. Last: so come whole series, and the gap counts them. Drawn: series are
+    drawn at random, as many of each class (series,) where there are classes.
     """
     if cutting.published:
         return {"train": list(series), "validation": [], "test": []}
     if cutting.by == "drawn":
         return _drawn(series, cutting, classes)
     if cutting.by == "last":
-        return {name: [series[place] for place in places] for name, places in _cut(range(len(series)), cutting).items()}
-    cut = [_cut(rows, cutting) for rows in series]
+        cut = [_cut(stretch, cutting) for stretch in _stretches(range(len(series)), cutting)]
+        return {name: [series[place] for parts in cut for place in parts[name]] for name in PARTS}
+    cut = [_cut(stretch, cutting) for rows in series for stretch in _stretches(rows, cutting)]
     return {name: [parts[name] for parts in cut] for name in PARTS}
+
+
+def _stretches(rows: range, cutting: Cutting) -> list[range]:
+    """Stretches of a series of equal length; where rows before one are held out, it begins a gap later."""
+    edges = [rows.start + len(rows) * number // cutting.stretches for number in range(cutting.stretches + 1)]
+    apart = cutting.gap if cutting.test_share or cutting.validation_share else 0
+    starts = [edges[0], *(edge + apart for edge in edges[1:-1])]
+    return [range(min(start, stop), stop) for start, stop in zip(starts, edges[1:], strict=True)]
 
 
 def _cut(rows: range, cutting: Cutting) -> dict[str, range]:

@@ -56,6 +56,7 @@ class SeriesFactory(DatasetFactory):
             settings.stride,
             gap,
             seed=self.context.seed,
+            stretches=settings.stretches,
         )
 
     def missing(self) -> Missing:
@@ -125,6 +126,7 @@ def check_starts(record: Record, cutting: Cutting, starts: Mapping[str, Tensor])
             f"choose a smaller length"
         )
     of = f"{len(record.series)} series" if cutting.by != "time" else f"{longest} rows"
+    of = f"{of} in stretches={cutting.stretches}" if cutting.stretches > 1 else of
     shares = {"test": cutting.test_share, "validation": cutting.validation_share}
     for part, share in shares.items():
         if share and not len(starts[part]):

@@ -66,6 +66,8 @@ class SeriesTableSettings(SeriesSettings):
         reasons = dict(super().without_effect())
         if self.protocol == "timegan":
             reasons["split"] = "it has no effect, protocol=timegan holds nothing out"
+        if self.split == "series":
+            reasons.setdefault("stretches", "it has no effect with split=series")
         if self.align == "day":
             reasons["stride"] = "it has no effect with align=day"
         return reasons

@@ -70,6 +70,7 @@ def example_rows(dataset: Dataset, count: int = EXAMPLES) -> Tensor:
 
 def example_batch(dataset: Dataset, count: int = EXAMPLES) -> Batch:
     """Evenly spaced windows (at most `count`) of a data set, with all of their fields; copies."""
+    dataset = dataset.sample()
     spaced = torch.linspace(0, len(dataset) - 1, min(count, len(dataset)), dtype=torch.float64).round().to(torch.int64)
     return dataset.rows(spaced).map(torch.clone)
 
