@@ -43,6 +43,7 @@ class EMA(GradientProcessor):
     Settings = EmaSettings
     key = "ema"
     position = 70
+    divisible = True
 
     def __init__(self, settings: Any, network: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
         super().__init__(settings, network, parameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import time
@@ -15,10 +16,11 @@ import torch
 from torch import Tensor
 
 from ganglion.engine.contracts import DataSpec, LearnProgress
+from ganglion.engine.dividing import Shards, collected, divided
 from ganglion.engine.errors import DivergedError, RunError
 from ganglion.engine.health.reader import HealthReader
 from ganglion.engine.memory import enough_memory
-from ganglion.engine.processes import averaged, this_process
+from ganglion.engine.processes import averaged, this_process, told_by_all
 from ganglion.engine.session import Session, make_samples
 from ganglion.engine.store import Keeper
 from ganglion.engine.streams import RandomStream
@@ -63,6 +65,7 @@ class Learner:
         self.limit = None if self.job.iterations < 0 else self.job.iterations
         self.picture_interval = _picture_interval(self.job.sample_interval, self.limit)
         self._pulse = Pulse(this_process())
+        self._shards = {role: held for role, held in session.holders().items() if isinstance(held, Shards)}
         self._signal = 0
         self._began = 0.0
         self._traced = (0, 0.0)
@@ -89,6 +92,8 @@ class Learner:
 
     def load(self, weights: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
+        if self._shards:
+            weights, state = divided(self._shards, weights, state)
         self.session.load_weights(weights)
         self.session.load_state_dict(state["session"])
         own = state["learner"]
@@ -200,6 +205,7 @@ class Learner:
 
     def _trace(self, progress: LearnProgress) -> str | None:
         self.values = read_values(progress.values)
+        self._pass_on()
         now = time.monotonic()
         iterations, since = self.iteration - self._traced[0], now - self._traced[1]
         self._traced = (self.iteration, now)
@@ -210,6 +216,17 @@ class Learner:
             raise DivergedError(f"{wrong[0]} is {self.values[wrong[0]]} at iteration {self.iteration}")
         self.losses.append(next(iter(self.values.values()), 0.0))
         return _stalled(self.losses, self.job.loss_threshold, "loss")
+
+    def _pass_on(self) -> None:
+        """What has happened to the data, in whichever process: said, and recorded."""
+        sentences = self.session.factory.told()
+        if this_process().count > 1 and self.session.data.train.streamed() is not None:
+            every = [json.loads(each) for each in told_by_all(json.dumps(sentences).encode())]
+            sentences = list(dict.fromkeys(sentence for told in every for sentence in told))
+        if sentences:
+            for sentence in sentences:
+                self.traces(Notice(sentence))
+            self.store.note(sentences)
 
     def _validate(self) -> str | None:
         values = validate(self.session)
@@ -234,7 +251,8 @@ class Learner:
     def make_pictures(self) -> None:
         """Samples from the noise of stream `pictures`, always the same, for the traces to draw."""
         session = self.session
-        if not self.picture_interval or not session.strategy.generates() or this_process().rank:
+        follows = this_process().rank and not self._shards  # a divided network computes in all processes
+        if not self.picture_interval or not session.strategy.generates() or follows:
             return
         count = self.job.samples or (500 if session.spec.kind == "vector" else 64)
         stream = RandomStream(session.plan.job.seed, "pictures", session.streams.device)
@@ -262,9 +280,10 @@ class Learner:
         """Write a checkpoint of the state after `iteration` iterations. Raises DivergedError where it is not finite."""
         interval = self.job.store_interval
         kept = bool(interval and self.iteration and self.iteration % interval == 0)
-        directory = self.store.save(
-            self.iteration, self.session.weights(), self.session.averaged(), self.state_dict(), kept, best
-        )
+        held: tuple[Any, Any, Any] = (self.session.weights(), self.session.averaged(), self.state_dict())
+        if self._shards:
+            held = collected(self._shards, *held)
+        directory = self.store.save(self.iteration, *held, kept, best)
         self._stored_at = time.monotonic()
         self.traces(CheckpointStored(self.iteration, directory))
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ganglion.engine.averages import EMA
 from ganglion.engine.contracts import GradientProcessor
+from ganglion.engine.dividing import norm_of
 from ganglion.engine.settings import Settings, setting
 from ganglion.engine.slots import Tensors, load_tensors, parameter_names
 
@@ -31,11 +32,16 @@ class ClipNorm(GradientProcessor):
     Settings = ClipNormSettings
     key = "clipNorm"
     position = 10
+    divisible = True
+
+    def __init__(self, settings: Any, network: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+        super().__init__(settings, network, parameters)
+        self._norm = norm_of(network)
 
     def before(self, step: int) -> None:
         gradients = gradients_of(self.parameters)
         if gradients:
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+            norm = self._norm(gradients)
             torch._foreach_mul_(gradients, (self.settings.clip_norm / (norm + 1e-6)).clamp_(max=1.0))
 
 
@@ -51,6 +57,7 @@ class ClipValue(GradientProcessor):
     Settings = ClipValueSettings
     key = "clipValue"
     position = 11
+    divisible = True
 
     def before(self, step: int) -> None:
         clamp(gradients_of(self.parameters), self.settings.clip_value)
@@ -79,6 +86,7 @@ class L2(GradientProcessor):
     Settings = L2Settings
     key = "l2"
     position = 20
+    divisible = True
 
     def before(self, step: int) -> None:
         changing: Tensors = [parameter for parameter in self.parameters if parameter.grad is not None]
@@ -101,6 +109,7 @@ class DianneL2(GradientProcessor):
     Settings = DianneL2Settings
     key = "dianneL2"
     position = 50
+    divisible = True
 
     def before(self, step: int) -> None:
         self._changing: Tensors = [parameter for parameter in self.parameters if parameter.grad is not None]
@@ -131,6 +140,7 @@ class DianneMomentum(GradientProcessor):
     Settings = DianneMomentumSettings
     key = "dianneMomentum"
     position = 55
+    divisible = True
 
     def __init__(self, settings: Any, network: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
         super().__init__(settings, network, parameters)
@@ -178,6 +188,7 @@ class Clamp(GradientProcessor):
     Settings = ClampSettings
     key = "clamp"
     position = 60
+    divisible = True
 
     def after(self, step: int) -> None:
         clamp([*self.parameters], self.settings.clamp)

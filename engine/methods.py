@@ -38,6 +38,7 @@ class Sgd(SlotMethod):
     """
 
     Settings = SgdSettings
+    divisible = True
 
     def slot_names(self) -> tuple[str, ...]:
         self._momentum = float(self.settings.nesterov or self.settings.momentum)
@@ -103,6 +104,7 @@ class Adam(SlotMethod):
     """
 
     Settings = AdamSettings
+    divisible = True
 
     def slot_names(self) -> tuple[str, ...]:
         return "average", "square", "step"
@@ -115,6 +117,7 @@ class AdamW(SlotMethod):
     """Adam with decoupled weight decay: p *= 1 - lr weightDecay, then Adam's step. As torch.optim.AdamW."""
 
     Settings = AdamWSettings
+    divisible = True
 
     def slot_names(self) -> tuple[str, ...]:
         return "average", "square", "step"
@@ -140,6 +143,7 @@ class RmsProp(SlotMethod):
     """
 
     Settings = RmsPropSettings
+    divisible = True
     decay_rate_alias = "alpha"
 
     def slot_names(self) -> tuple[str, ...]:
@@ -173,6 +177,7 @@ class Adagrad(SlotMethod):
     """
 
     Settings = AdagradSettings
+    divisible = True
 
     def slot_names(self) -> tuple[str, ...]:
         return ("sum",)
@@ -199,6 +204,7 @@ class Adadelta(SlotMethod):
     """
 
     Settings = AdadeltaSettings
+    divisible = True
     decay_rate_alias = "rho"
 
     def slot_names(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ganglion.engine.errors import ConfigError
+from ganglion.engine.processes import this_process
 from ganglion.engine.session import Session
 from ganglion.engine.threads import left_alone, seconds_per_iteration
 
@@ -58,6 +59,8 @@ def slower_in_bf16(session: Session) -> list[str]:
     forwards = [network.forward for network in session.networks.values()]
     halves = [forward for forward in forwards if isinstance(forward, Bf16Forward)]
     if not halves or any(device.type != "cpu" for device in session.devices.values()):
+        return []
+    if this_process().count > 1:  # only the first asks, and an iteration takes all of them
         return []
     times = {}
     for name, on in (("bf16", True), ("fp32", False)):

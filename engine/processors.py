@@ -137,6 +137,7 @@ class ProcessorChain:
         self.role = role
         self.network = network
         self.parameters = list(parameters)
+        self.leaves: list[Tensor] = [*self.parameters]  # what a backward pass gives gradients to
         self.method = method
         self.links = list(links)
         self.settings = settings
@@ -162,9 +163,10 @@ class ProcessorChain:
 
         Only these parameters get a gradient, so nothing is computed for other networks' weights. `inputs` (tensors,
         Batches, tuples of them, None) share their first dimension: with `accumulate` the loss is that of equal parts,
-        averaged. `gate` says from the loss, as a 0-d tensor of truth, whether the update counts; where it does not,
-        weights and what method and links remember stay as they were, and the host never waits to know: `updates`, and
-        what else is counted there (the updates of `ema`), count on.
+        averaged; numbers and 0-d tensors go to every part as they are. `gate` says from the loss, as a 0-d tensor of
+        truth, whether the update counts; where it does not, weights and what method and links remember stay as they
+        were, and the host never waits to know: `updates`, and what else is counted there (the updates of `ema`), count
+        on.
         """
         return update_together((self,), loss_of, *inputs, gate=gate)
 
@@ -174,7 +176,7 @@ class ProcessorChain:
             parameter.grad = None
 
     def gradients(self) -> list[Tensor]:
-        """The gradients that are there."""
+        """The gradients that are there, of this process's rows alone."""
         return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
 
     def step(self, iteration: int) -> None:
@@ -338,7 +340,7 @@ def _differentiated(
         return captured
     given = loss_of(*inputs)
     loss = given if isinstance(given, Loss) else Loss(given)
-    parameters = [parameter for chain in chains for parameter in chain.parameters]
+    parameters = [leaf for chain in chains for leaf in chain.leaves]
     if parameters:  # all fixed: the loss is still reported
         try:
             # `inputs` confines the work and the gradients to these parameters; unused ones keep None, and torch sees
@@ -378,7 +380,7 @@ def _accumulated(
 
 
 def _part_size(roles: str, inputs: Sequence[Any], parts: int) -> int:
-    sizes = {len(value) for value in inputs if isinstance(value, (Tensor, Batch))}
+    sizes = {len(value) for value in inputs if isinstance(value, Batch) or (isinstance(value, Tensor) and value.dim())}
     if len(sizes) != 1 or min(sizes) % parts:
         came = ", ".join(str(size) for size in sorted(sizes)) or "none"
         raise ConfigError(
@@ -395,4 +397,4 @@ def _rows(value: Any, start: int, stop: int) -> Any:
     if isinstance(value, tuple):
         parts = (_rows(item, start, stop) for item in value)
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    return value[start:stop] if isinstance(value, Tensor) else value
+    return value[start:stop] if isinstance(value, Tensor) and value.dim() else value

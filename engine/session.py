@@ -64,14 +64,18 @@ class Session:
         self.sampler.load_state_dict(state["sampler"])
         self.streams.load_state_dict(state["streams"])
 
+    def holders(self) -> dict[str, nn.Module]:
+        """What holds each role's weights in this process: its network, or this process's part of a divided one."""
+        return {role: chain.network for role, chain in self.chains.items()}
+
     def weights(self) -> dict[str, dict[str, Tensor]]:
-        """The networks' weights and buffers by role."""
-        return {role: network.state_dict() for role, network in self.networks.items()}
+        """The networks' weights and buffers by role; of a divided network this process's part."""
+        return {role: holder.state_dict() for role, holder in self.holders().items()}
 
     def load_weights(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Take over weights by role."""
-        for role, network in self.networks.items():
-            network.load_state_dict(weights[role])
+        for role, holder in self.holders().items():
+            holder.load_state_dict(weights[role])
 
     def averaged(self) -> dict[str, dict[str, Tensor]]:
         """The averaged weights of the roles that keep some (EMA)."""
@@ -82,19 +86,21 @@ class Session:
     def judging(self) -> Iterator[None]:
         """Evaluation mode, averaged weights where there are some, no gradients, and all randomness left as it was."""
         averaged = self.averaged()
+        holders = {role: self.chains[role].network for role in averaged}
         own = {
-            role: {name: value.clone() for name, value in self.networks[role].state_dict().items()} for role in averaged
+            role: {name: value.clone() for name, value in holder.state_dict().items()}
+            for role, holder in holders.items()
         }
         modes = [(module, module.training) for network in self.networks.values() for module in network.modules()]
         with undisturbed(), torch.no_grad():
             for role, weights in averaged.items():
-                self.networks[role].load_state_dict(weights)
+                holders[role].load_state_dict(weights)
             set_training(self.networks, False)
             try:
                 yield
             finally:
                 for role, weights in own.items():
-                    self.networks[role].load_state_dict(weights)
+                    holders[role].load_state_dict(weights)
                 for module, training in modes:
                     module.training = training
 

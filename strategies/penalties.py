@@ -143,6 +143,7 @@ class Consistency(Penalty):
     """
 
     Settings = ConsistencySettings
+    differentiates = False
 
     def draw(self, stream: RandomStream, rows: Tensor) -> Tensor:
         return stream.normal(*rows.shape)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ganglion.engine.contracts import Batch
+from ganglion.engine.dividing import Shards, norm_of
 from ganglion.engine.health.alarms import Diagnosis
 from ganglion.engine.health.figures import Reference, contest, diversity, ranges, reference_of
 from ganglion.engine.health.watching import Watch
@@ -68,7 +69,7 @@ class HealthReader:
 
     def watch(self) -> None:
         """Let the chains note the updates of the iteration that is about to begin."""
-        self._watches = {role: Watch() for role in self.session.chains}
+        self._watches = {role: Watch(norm_of(chain.network)) for role, chain in self.session.chains.items()}
         for role, chain in self.session.chains.items():
             chain.watch = self._watches[role]
 
@@ -161,7 +162,8 @@ def updates(noted: Mapping[str, Watch]) -> dict[str, Tensor]:
 def share_at(chain: ProcessorChain, bound: float) -> Tensor:
     """The share of a chain's weights that are at the bound."""
     counts = [(weights.detach().abs() >= AT_BOUND * bound).sum() for weights in chain.parameters]
-    return torch.stack(counts).sum() / sum(weights.numel() for weights in chain.parameters)
+    at, size = torch.stack(counts).sum(), sum(weights.numel() for weights in chain.parameters)
+    return chain.network.share(at, size) if isinstance(chain.network, Shards) else at / size
 
 
 def on_the_host(values: Mapping[str, Tensor]) -> dict[str, float]:
