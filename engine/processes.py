@@ -6,7 +6,6 @@ the gradients of an update are averaged before any processor sees them. All that
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
-
-from ganglion.engine.errors import ConfigError, RunError
 
 BUCKET_BYTES = 25 << 20  # gradients travel together up to so many bytes
-VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
@@ -50,59 +44,18 @@ def this_process() -> Part:
     return _part
 
 
-def wanted_processes() -> int:
-    """How many processes the launcher (torchrun) has started for this job. Raises ConfigError for half of a launch."""
-    given = [name for name in VARIABLES if name in os.environ]
-    if "WORLD_SIZE" not in given:
-        return 1
-    missing = [name for name in VARIABLES if name not in given]
-    if missing:
-        raise ConfigError(f"WORLD_SIZE is set and {', '.join(missing)} not; start several processes with torchrun")
-    return int(os.environ["WORLD_SIZE"])
-
-
-def leads() -> bool:
-    """Whether this is the process that writes and prints, as it was started."""
-    return int(os.environ.get("RANK", "0")) == 0 or wanted_processes() == 1
-
-
-def restarts() -> int:
-    """How often torchrun has started the processes of this job anew."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-
-
-@contextmanager
-def joined(backend: str, patience: float) -> Iterator[Part]:
-    """Join the other processes that torchrun has started; `patience` is how long one waits for another, in seconds.
-
-    Raises RunError where they cannot be reached.
-    """
-    address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-    try:
-        wait = timedelta(seconds=patience)
-        store, rank, size = next(rendezvous("env://", timeout=wait))
-        # What an earlier attempt has left in the launcher's store would lead to processes that are gone.
-        own = PrefixStore(f"attempt-{restarts()}", store)
-        distributed.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=wait)
-    except (RuntimeError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"the other processes cannot be reached at {address} ({reason}); is it up and open?") from None
-    with _being(Part(rank, size)) as part:
-        yield part
-
-
 @contextmanager
 def joined_by_file(path: Path, part: Part, patience: float) -> Iterator[Part]:
     """Join processes of this machine that were forked here; `path` is a file that is not there yet."""
     distributed.init_process_group(
         "gloo", init_method=path.as_uri(), rank=part.rank, world_size=part.count, timeout=timedelta(seconds=patience)
     )
-    with _being(part):
+    with being(part):
         yield part
 
 
 @contextmanager
-def _being(part: Part) -> Iterator[Part]:
+def being(part: Part) -> Iterator[Part]:
     """Be one of several processes until the group is left."""
     global _part  # noqa: PLW0603
     _part = part
@@ -110,6 +63,12 @@ def _being(part: Part) -> Iterator[Part]:
         yield part
     finally:
         _part = ALONE
+        leave()
+
+
+def leave() -> None:
+    """Close the connections to the other processes."""
+    if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
@@ -159,15 +118,17 @@ def gathered(rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_in_place(tensors: Sequence[Tensor]) -> None:
-    """Replace tensors by their mean over all processes, in few messages."""
+    """Replace tensors by their mean over all processes, in few messages: one travels while the next is packed."""
     count = this_process().count
+    travelling = []
     for bucket in _buckets(tensors):
         flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-        distributed.all_reduce(flat)
-        flat /= count
+        travelling.append((bucket, flat, distributed.all_reduce(flat, async_op=True)))
+    for bucket, flat, message in travelling:
+        message.wait()
+        flat.div_(count)
         parts = flat.split([tensor.numel() for tensor in bucket])
-        for tensor, part in zip(bucket, parts, strict=True):
-            tensor.copy_(part.view(tensor.shape))
+        torch._foreach_copy_(bucket, [part.view(tensor.shape) for tensor, part in zip(bucket, parts, strict=True)])
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ganglion.engine.data import data_digest
+from ganglion.engine.device import stored_name
 from ganglion.engine.execution import Execution
 from ganglion.engine.job import JOB_FORMAT
 from ganglion.engine.learner import Learner, Outcome
@@ -33,7 +34,7 @@ def write_documents(
     decay = plan.key("decayIterations")
     if values.get(decay) is None and plan.job.iterations > 0:
         values[decay] = plan.job.iterations
-    values.update({f"{role}.device": str(device) for role, device in session.devices.items()})
+    values.update({f"{role}.device": stored_name(device) for role, device in session.devices.items()})
     names = plan.names()
     run.write_job({"format": JOB_FORMAT, **names, "plugins": plan.code_files(), "settings": values})
     run.write_data(session.spec, {"data_range": session.data_range})

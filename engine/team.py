@@ -15,25 +15,25 @@ import torch
 from torch import nn
 
 from ganglion.engine.checkpoint_files import Checkpoint, read_checkpoint, serialise
+from ganglion.engine.device import take_own_gpu
+from ganglion.engine.dividing import whole_parameters
 from ganglion.engine.errors import ConfigError, EngineError, RunError
 from ganglion.engine.files import write_new
-from ganglion.engine.processes import (
-    Part,
-    gathered,
-    joined,
-    largest,
-    restarts,
-    this_process,
-    told_by_all,
-    told_by_first,
-    wanted_processes,
-)
+from ganglion.engine.joining import Meeting, be_patient, joined, started_before, tell_once
+from ganglion.engine.launcher import by_torchrun, launched, restarts_left, undisturbed, watched
+from ganglion.engine.processes import Part, gathered, largest, this_process, told_by_all, told_by_first
 from ganglion.engine.store import MAY_BE_INFINITE, Keeper, Store, Weights
 from ganglion.engine.streams import stream_seed
 
 PULSE = 0.25  # seconds between the moments at which processes look up together
 MOST_BETWEEN = 100  # iterations between two such moments
-PATIENCE = 600.0  # seconds that one process waits for another
+PATIENCE = 600.0  # seconds that one process waits for another before they learn: it may read data from far away
+# What torch says when a message does not arrive.
+LOST = ("Connection closed", "Connection reset", "Timed out", "timed out", "gloo", "NCCL", "Socket", "Broken pipe")
+
+NO_COUNT = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"  # torchrun then keeps nothing from one start to the next
+
+_meeting: Meeting | None = None  # of the processes that share the job which this one carries out
 
 
 class FailedElsewhere(RunError):
@@ -45,17 +45,49 @@ class FailedElsewhere(RunError):
         self.told = True
 
 
+class SaidOnce(RunError):
+    """What went wrong first in any process of this job; `told` in all of them but the one that says it."""
+
+
 @contextmanager
-def team() -> Iterator[Part]:
-    """The processes that torchrun has started for this job, joined; this one alone where there is no other."""
-    if this_process().count > 1 or wanted_processes() == 1:
+def team(patience: str | None = None) -> Iterator[Part]:
+    """The processes that a launcher has started for this job, joined; this one alone where there is no other.
+
+    They wait so many seconds for one another to come, as the job's key says; what it should be is checked with the job.
+    """
+    launch = launched()
+    if this_process().count > 1:
         yield this_process()
         return
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    with joined(backend, PATIENCE) as part:
-        yield part
+    wait = _seconds(patience)
+    with watched():
+        if launch.count == 1:
+            with _met(Meeting(this_process(), None, started_before(wait))):
+                yield this_process()
+            return
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        if torch.cuda.is_available():
+            take_own_gpu()
+        with joined(launch, backend, wait) as meeting, _met(meeting), _connected(meeting.part, PATIENCE):
+            be_patient(PATIENCE)
+            yield meeting.part
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return min(max(float(text or PATIENCE), 1.0), PATIENCE)
+    except ValueError:
+        return PATIENCE
+
+
+@contextmanager
+def _met(meeting: Meeting) -> Iterator[None]:
+    global _meeting  # noqa: PLW0603
+    _meeting = meeting
+    try:
+        yield
+    finally:
+        _meeting = None
 
 
 @contextmanager
@@ -73,6 +105,7 @@ def stage(part: Part) -> Iterator[None]:
     first = next((rank for rank, code in enumerate(codes) if code), None)
     if first is None:
         return
+    undisturbed()
     if failed is None or first != part.rank:
         raise FailedElsewhere(int(codes[first])) from failed
     if part.rank and isinstance(failed, EngineError):
@@ -88,29 +121,77 @@ def tell(part: Part, content: Mapping[str, Any] | None = None) -> dict[str, Any]
     return told
 
 
-def restarted(tag: str | None) -> bool:
+def restarted(tag: str | None, clean: bool = False) -> bool:
     """Whether torchrun has started this job anew after a failure. Raises ConfigError where it could not go on then."""
-    if not tag and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
+    if clean and by_torchrun() and os.environ.get(NO_COUNT) == "1":
+        raise ConfigError(f"clean=true would remove the run at every start: with {NO_COUNT}=1 they cannot be counted")
+    again = _meeting is not None and _meeting.again
+    if not tag and (again or restarts_left() > 0):
         raise ConfigError("processes that torchrun may restart (--max-restarts) find their run by its tag: give tag=")
-    return restarts() > 0
+    return again
 
 
 @contextmanager
-def explained(part: Part) -> Iterator[None]:
+def _connected(part: Part, patience: float) -> Iterator[None]:
     """Say what it means when a message does not arrive. Raises RunError."""
     try:
         yield
     except RuntimeError as error:
-        text = str(error)
-        if part.count == 1 or isinstance(error, EngineError) or not any(word in text for word in LOST):
+        sentence = _lost(part, error, patience)
+        if sentence is None:
             raise
-        raise RunError(
-            f"process {part.rank + 1} of {part.count} lost the connection to another, which ended or cannot be reached "
-            f"({text.splitlines()[0][:120]})"
-        ) from None
+        raise _told(sentence) from None
 
 
-LOST = ("Connection closed", "Connection reset", "Timed out", "timed out", "gloo", "NCCL", "Socket", "Broken pipe")
+@contextmanager
+def explained(part: Part, patience: float) -> Iterator[None]:
+    """While they learn: wait so long for one another; one process says what went wrong first. Raises RunError."""
+    if part.count == 1:
+        yield
+        return
+    be_patient(patience)
+    try:
+        with _connected(part, patience):
+            yield
+    except SaidOnce:
+        raise
+    except EngineError as error:
+        if part.rank and not error.told:
+            raise _told(f"process {part.rank + 1} of {part.count}: {error}", error) from error
+        if not error.told:
+            _told(str(error))
+        raise
+    except Exception as error:
+        if part.rank and _told(f"process {part.rank + 1} of {part.count}: {type(error).__name__}: {error}").told:
+            raise FailedElsewhere(1) from error
+        raise
+
+
+def _told(sentence: str, error: EngineError | None = None) -> SaidOnce:
+    """The error to end with: what went wrong first, which one of the processes says."""
+    assert _meeting is not None
+    undisturbed()
+    told = tell_once(_meeting, sentence)
+    failure = SaidOnce(told.sentence)
+    failure.told = not told.says
+    failure.exit_code = error.exit_code if error is not None else failure.exit_code
+    return failure
+
+
+def _lost(part: Part, error: RuntimeError, patience: float) -> str | None:
+    """What it means when a message does not arrive; None where that is not what happened."""
+    text = str(error)
+    if part.count == 1 or isinstance(error, EngineError) or not any(word in text for word in LOST):
+        return None
+    who = f"process {part.rank + 1} of {part.count}"
+    late = "imed out" in text or "imeout" in text
+    what = (
+        f"{who} has waited {patience:g} s (patience) for another, which is cut off, stopped or too slow"
+        if late
+        else f"{who} lost another, which ended or was killed"
+    )
+    again = by_torchrun() and restarts_left() > 0
+    return f"{what}; {'torchrun starts them again' if again else 'given its tag, the run goes on from where it stored'}"
 
 
 class Pulse:
@@ -119,7 +200,6 @@ class Pulse:
     def __init__(self, part: Part) -> None:
         self.shared = part.count > 1
         self._leads = part.rank == 0
-        self._gap = 1
         self._last = (0, time.monotonic())
         self._next = 0
 
@@ -208,7 +288,7 @@ def share_weights(part: Part, networks: Mapping[str, nn.Module]) -> None:
         return
     with torch.no_grad():
         for network in networks.values():
-            for tensor in (*network.parameters(), *network.buffers()):
+            for tensor in (*whole_parameters(network), *network.buffers()):
                 tensor.copy_(gathered(tensor.unsqueeze(0))[0])
 
 

@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ganglion.engine import device
 from ganglion.engine.api import Batch, Dataset, TensorDataset
 from ganglion.engine.conformance.courses import Job
 from ganglion.engine.conformance.sharing import first_difference, in_processes, weights_alone_and_shared
 from ganglion.engine.conformance.subjects import find_subject
 from ganglion.engine.contracts import DataSpec
+from ganglion.engine.device import find_device, stored_name
 from ganglion.engine.errors import ConfigError
 from ganglion.engine.processes import (
     ALONE,
@@ -223,3 +225,23 @@ class Apart(AdversarialStrategy):
     def scores(self, samples: Tensor, batch: Batch | None) -> Tensor:
         scores = super().scores(samples, batch)
         return scores - scores.mean(0) * 0.5
+
+
+# --- devices ------------------------------------------------------------------------------------------------------
+
+
+def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(device, "this_process", lambda: Part(5, 8))
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert find_device("auto") == find_device("cuda") == find_device("cuda:1") == torch.device("cuda:1")
+    assert (stored_name(torch.device("cuda:1")), find_device("cpu").type) == ("cuda", "cpu")
+    with pytest.raises(ConfigError, match="device=cuda:0: each process has a GPU of its own; give device=auto"):
+        find_device("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match="device=auto: each process needs a GPU of its own, and this machine has 2"):
+        find_device("auto")
+    monkeypatch.setattr(device, "this_process", lambda: ALONE)
+    assert find_device("auto") == find_device("cuda") == torch.device("cuda:0")
+    assert stored_name(torch.device("cuda:0")) == "cuda:0"
