@@ -36,7 +36,8 @@ def draw_figures(figures: Sequence[Figure], path: Path) -> bool:
     """Write a picture of the figures, one panel each; False where there is nothing to draw. Raises StoreError."""
     shown = [figure for figure in figures if any(row.values for row in figure.rows)][:MOST_PANELS]
     if shown:
-        _draw([(_panel, figure) for figure in shown], path, (4.2, 0.9 + 0.45 * max(len(each.rows) for each in shown)))
+        height = 0.9 + 0.45 * max(len(each.rows) for each in shown)
+        draw_panels([(_panel, figure) for figure in shown], path, (4.2, height))
     return bool(shown)
 
 
@@ -68,7 +69,7 @@ def draw_entries(registry: Registry, record: Record, path: Path) -> list[str]:
             except EngineError as error:
                 said.append(f"no picture of {entry.label}: {error}")
     if images:
-        _draw([(_image, item) for item in images.items()], path, (3.6, 4.3))
+        draw_panels([(_image, item) for item in images.items()], path, (3.6, 4.3))
     return said
 
 
@@ -100,7 +101,7 @@ def _image(axes: Axes, item: tuple[str, Any]) -> None:
     axes.set_axis_off()
 
 
-def _draw(panels: Sequence[tuple[Any, Any]], path: Path, size: tuple[float, float]) -> None:
+def draw_panels(panels: Sequence[tuple[Any, Any]], path: Path, size: tuple[float, float]) -> None:
     """Panels in rows of three. No pyplot: it keeps every figure alive, and opens windows."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -122,4 +123,4 @@ def _draw(panels: Sequence[tuple[Any, Any]], path: Path, size: tuple[float, floa
     write_atomic(path, buffer.getvalue())
 
 
-__all__ = ["draw_entries", "draw_figures"]
+__all__ = ["draw_entries", "draw_figures", "draw_panels"]

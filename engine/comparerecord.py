@@ -15,6 +15,7 @@ from ganglion.engine.documents import read_json, write_json
 from ganglion.engine.errors import ConfigError, StoreError
 from ganglion.engine.locks import FileLock
 from ganglion.engine.repository import COMPARISON
+from ganglion.engine.taskqueue import QUEUE
 
 FORMAT = 1
 RUNS = "runs"
@@ -115,7 +116,7 @@ def _begin(comparison: Comparison) -> dict[str, Any]:
         document = _read(folder / COMPARISON)
         refuse_others(comparison, document)
     else:  # in this order: a crash leaves no record of runs that are gone
-        for name in (*PRODUCTS, COMPARISON, DISCARDED):
+        for name in (*PRODUCTS, QUEUE, COMPARISON, DISCARDED):
             files.discard(folder / name)
         if (folder / RUNS).exists():
             with files.explained("clean", folder / RUNS):

@@ -63,7 +63,25 @@ def _end_with_parent() -> None:
 
 
 def carry_out(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Learn, or go on learning, and judge. Raises EngineError."""
+    """Learn, or go on learning, and judge; in a folder of this machine where runs are kept at a URL.
+
+    Raises EngineError.
+    """
+    if not task.get("mirror"):
+        return _carry_out(task)
+    import tempfile
+
+    from ganglion.engine.mirror import mirrored
+
+    tag = task["tag"]
+    with (
+        tempfile.TemporaryDirectory(prefix="ganglion-", ignore_cleanup_errors=True) as folder,
+        mirrored(f"{task['mirror']}/{tag}", Path(folder) / tag),
+    ):
+        return _carry_out({**task, "runs": folder})
+
+
+def _carry_out(task: Mapping[str, Any]) -> dict[str, Any]:
     import torch
 
     from ganglion.engine.registry import Registry

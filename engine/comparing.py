@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from ganglion.engine.assembly import resolve_job
 from ganglion.engine.comparejudging import EVALUATE, FigureChoice, Judging, resolve_figure, resolve_judging
 from ganglion.engine.device import usable_cores
+from ganglion.engine.engines import EngineSettings
 from ganglion.engine.errors import ConfigError, EngineError, fold, suggestion
 from ganglion.engine.job import refuse_code, request
 from ganglion.engine.registry import Registry
@@ -22,7 +23,6 @@ from ganglion.engine.resuming import FREE_KEYS
 from ganglion.engine.settings import (
     Level,
     Owner,
-    Settings,
     describe,
     format_value,
     parse_value,
@@ -53,7 +53,7 @@ HEADS = ("data", "job", "role", "chain")  # what keys begin with, and labels can
 PICTURE_KEYS = {"traces", "sampleinterval"}
 
 
-class CompareSettings(Settings):
+class CompareSettings(EngineSettings):
     """Keys of `ganglion compare`; further keys are every job's, LABEL.key one entry's, evaluate.key the metrics'."""
 
     dataset: str | None = setting(None, "the data set, where it is not named after the entries")
@@ -119,12 +119,21 @@ class Comparison:
     judging: tuple[Judging, ...]
     figures: tuple[FigureChoice, ...]
     evaluate: Mapping[str, str]
-    workers: int
+    workers: int | None  # None: as many as fit
     clean: bool
     device: str
     plugins: tuple[str, ...]
+    engine: EngineSettings
     command: str = ""
     notices: tuple[str, ...] = ()
+
+    def threads(self) -> int:
+        """How many threads a run has at most."""
+        return max(entry.plan.job.threads or 1 for entry in self.entries)
+
+    def at_a_time(self, fitting: int | None) -> int:
+        """How many runs there are at the same time, where so many fit (None: one per core of this machine)."""
+        return self.workers or fitting or max(1, usable_cores() // self.threads())
 
     def tasks(self) -> list[tuple[Entry, int]]:
         """Every run, all entries of one seed before the next seed: what is done first is a comparison already."""
@@ -147,7 +156,7 @@ def plan_comparison(
     settings = _own_settings(suite, own)
     if settings.dataset is None:
         raise ConfigError("no data set: name one after the entries, e.g. Ring ('ganglion list dataset')")
-    budget, seeds = _budget(settings.budget), _seeds(settings.seeds)
+    budget, seeds = parse_budget(settings.budget), _seeds(settings.seeds)
     chosen = [_label(name, labels, "entries") for name in settings.entries] or list(suite.entries)
     made = tuple(
         _entry(registry, label, suite, settings, merged(shared, by_label.get(label, {})), budget)
@@ -169,12 +178,13 @@ def plan_comparison(
         judging=judging,
         figures=tuple(resolve_figure(registry, text, judging) for text in settings.figures),
         evaluate=evaluate,
-        workers=settings.workers or max(1, usable_cores() // max(entry.plan.job.threads or 1 for entry in made)),
+        workers=settings.workers,
         clean=settings.clean,
         device=settings.device,
         plugins=registry.files,
         command=command,
         notices=notices,
+        engine=settings,
     )
 
 
@@ -273,7 +283,8 @@ def _own_settings(suite: Suite, own: Mapping[str, str]) -> CompareSettings:
     return settings
 
 
-def _budget(text: str) -> Budget:
+def parse_budget(text: str) -> Budget:
+    """What `budget=` says. Raises ConfigError."""
     kind, _, amount = text.partition(":")
     with suppress(ValueError):
         if fold(kind) == "iterations" and parse_value(int, amount) > 0:

@@ -19,17 +19,18 @@ from ganglion.engine.comparetable import Summary, markdown, summarise
 from ganglion.engine.comparing import Comparison, Entry, plan_comparison
 from ganglion.engine.data import check_finite
 from ganglion.engine.device import find_device
+from ganglion.engine.engines import Pool, task_pool
 from ganglion.engine.errors import ConfigError, EngineError
 from ganglion.engine.files import make_folder, write_atomic
 from ganglion.engine.folders import data_context
 from ganglion.engine.keywords import python_keys
+from ganglion.engine.places import Place, place_of
 from ganglion.engine.recording import now, versions
 from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository
 from ganglion.engine.settings import format_value
 from ganglion.engine.streams import undisturbed
 from ganglion.engine.tables import clean_text, format_duration, format_number
-from ganglion.engine.taskpool import run_tasks
 from ganglion.engine.validation import can_validate
 
 
@@ -52,27 +53,50 @@ def compare(
     runs: Path | str | None = None,
     notify: Callable[[str], None] | None = None,
     command: str = "",
+    engine: str = "local",
+    address: str | None = None,
     **settings: Any,
 ) -> Compared:
     """Carry out a comparison, or go on with it where it stopped.
 
         found = compare(["GAN", "NSGAN"], "Ring", networks="Generator,Discriminator", seeds=5, NSGAN={"penalty": "R1"})
 
-    Raises InputError before anything is written when something asked for is wrong. Runs that fail are in the summary.
+    `engine` is "local" (processes of this machine) or "ray" (the cluster at `address`: HOST:PORT, or "auto"). Raises
+    InputError before anything is written when something asked for is wrong. Runs that fail are in the summary.
     """
     notify = notify or (lambda sentence: print(clean_text(sentence), file=sys.stderr))
     registry = Registry().load([plugins] if isinstance(plugins, str) else plugins)
     texts = {key: format_value(value) for key, value in python_keys(keys, settings).items()}
-    comparison = plan_comparison(registry, entries, dataset, texts, runs, command)
+    place = place_of(runs)
+    comparison = plan_comparison(registry, entries, dataset, texts, place.folder, command)
+    place.begin(comparison.directory, comparison.clean, RUNS)
     notices = _rehearse(registry, comparison, notify)
+    of_runs = (comparison.engine, comparison.threads(), comparison.device, notify)
+    with task_pool(engine, address, *of_runs) as pool:
+        comparison = replace(comparison, workers=comparison.at_a_time(pool.fitting))
+        with place.kept(comparison.directory, comparison.clean, RUNS):
+            return _compare(registry, comparison, place, pool, notices, notify)
+
+
+def _compare(
+    registry: Registry,
+    comparison: Comparison,
+    place: Place,
+    pool: Pool,
+    notices: Mapping[str, list[str]],
+    notify: Callable[[str], None],
+) -> Compared:
+    """Carry out what is left to do, and sum it up."""
     with Record.locked(comparison) as record:
         record.document["notices"] = {**record.document.get("notices", {}), **notices}
         record.save()
         make_folder(comparison.directory / RUNS)
-        number = _carry_out(comparison, record, notify)
+        number = _carry_out(comparison, record, place, pool, notify)
         if number:
             return Compared(comparison.tag, comparison.directory, None, record.tasks, number)
         summary = summarise(record)
+        for entry in comparison.entries:
+            place.fetch(comparison.directory, f"{RUNS}/{task_name(entry, comparison.seeds[0])}")  # samples are drawn
         _write(registry, record, summary, notify)
         return Compared(comparison.tag, comparison.directory, summary, record.tasks)
 
@@ -118,13 +142,14 @@ def _assembled(registry: Registry, comparison: Comparison, entry: Entry, notify:
         session.sampler.close()
 
 
-def _carry_out(comparison: Comparison, record: Record, notify: Callable[[str], None]) -> int:
+def _carry_out(comparison: Comparison, record: Record, place: Place, pool: Pool, notify: Callable[[str], None]) -> int:
     """Start what is left to do; the signal that stopped it, or 0."""
     left = {task_name(entry, seed): (entry, seed) for entry, seed in comparison.tasks()}
     whole = len(left)
     left = {name: pair for name, pair in left.items() if not record.is_done(*pair)}
-    tasks = [(name, _task(comparison, record, *pair)) for name, pair in left.items()]
-    notify(f"comparison '{comparison.tag}': {whole} runs, {len(left)} to do, {comparison.workers} at a time")
+    tasks = [(name, _task(comparison, record, place, *pair)) for name, pair in left.items()]
+    workers = comparison.workers or 1
+    notify(f"comparison '{comparison.tag}': {whole} runs, {len(left)} to do, {workers} at a time")
     done, began = 0, time.monotonic()
 
     def ended(name: str, result: dict[str, Any], seconds: float) -> None:
@@ -136,17 +161,21 @@ def _carry_out(comparison: Comparison, record: Record, notify: Callable[[str], N
         ahead = f", about {format_duration(rest, precise=False)} left" if rest and done else ""
         notify(f"{name}: {_outcome(result, seconds)} ({whole - len(left) + done} of {whole}{ahead})")
 
-    number = run_tasks(tasks, comparison.workers, lambda name: notify(f"{name}: started"), ended) if tasks else 0
+    def started(name: str) -> None:
+        notify(f"{name}: started")
+
+    number = pool.run(comparison.directory, tasks, workers, started, ended) if tasks else 0
     if number:
         notify(f"stopped with {whole - len(left) + done} of {whole} runs done; the same command goes on")
     return number
 
 
-def _task(comparison: Comparison, record: Record, entry: Entry, seed: int) -> dict[str, Any]:
+def _task(comparison: Comparison, record: Record, place: Place, entry: Entry, seed: int) -> dict[str, Any]:
     """All that the process of one run needs."""
     return {
         "tag": task_name(entry, seed),
         "runs": str((comparison.directory / RUNS).resolve()),
+        "mirror": place.url_of(comparison.directory, RUNS),
         "others": str(Repository(comparison.directory.parent).root.resolve()),
         "networks": list(entry.networks),
         "dataset": entry.plan.request.dataset,

@@ -47,6 +47,7 @@ MODELS = {  # settings that no registered thing declares, by the command or the 
     "data": "adapters.AdapterSettings",
     "chain": "processors.ChainSettings",
     "compare": "comparing.CompareSettings",
+    "sweep": "sweeping.SweepSettings",
     "sample": "commands.SampleSettings",
     "evaluate": "commands.EvaluateSettings",
     "forecast": "forecastcommand.ForecastSettings",

@@ -15,7 +15,7 @@ from ganglion.engine.completionruns import checkpoints, names_of, tags
 from ganglion.engine.errors import fold
 
 NOT_ONE_ENTRY = ("strategy", "tag", "initTag", "clean", "seed", "iterations", "epochs", "seconds")
-KINDS_OF_KEYS = ("job", "role", "data", "chain", "compare", "precedence")  # that `show` explains, too
+KINDS_OF_KEYS = ("job", "role", "data", "chain", "compare", "sweep", "precedence")  # that `show` explains, too
 Items = list[CompletionItem[str]]
 
 
@@ -68,7 +68,7 @@ def _words(asked: Asked) -> Items:
     place = len(asked.names)
     if asked.keys:
         return _keys(asked)
-    if asked.command in ("learn", "verify-resume"):
+    if asked.command in ("learn", "sweep", "verify-resume"):
         return _job_words(asked, place)
     if asked.command == "compare":
         return _compare_words(asked, place)
@@ -117,6 +117,8 @@ def _settings(asked: Asked) -> tuple[dict[str, Setting], list[str]]:
         return {**own, **keys}, heads
     if command == "compare":
         return _compare_settings(asked)
+    if command == "sweep":
+        return _sweep_settings(asked)
     own = {setting.key: setting for setting in known.model(command)}
     if command == "evaluate":
         names = names_of(asked.runs, asked.names[0] if asked.names else None)
@@ -138,6 +140,14 @@ def _compare_settings(asked: Asked) -> tuple[dict[str, Setting], list[str]]:
         return {f"{label}.{key}": setting for key, setting in keys.items()}, []
     own = {setting.key: setting for setting in asked.known.model("compare")}
     return {**own, **{key: keys[key] for key in keys if key not in own}}, [*heads, *(f"{name}." for name in labels)]
+
+
+def _sweep_settings(asked: Asked) -> tuple[dict[str, Setting], list[str]]:
+    """Keys of the sweep, and of every trial."""
+    keys, heads = asked.job().keys(asked.incomplete)
+    own = {setting.key: setting for setting in asked.known.model("sweep")}
+    not_one = {*NOT_ONE_ENTRY} - {"strategy"}
+    return {**{key: keys[key] for key in keys if key not in not_one}, **own}, heads
 
 
 def _keys(asked: Asked) -> Items:

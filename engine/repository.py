@@ -17,13 +17,17 @@ __all__ = ["Repository", "Run", "RunInfo", "check_tag"]
 
 VARIABLE = "GANGLION_RUNS"
 COMPARISON = "comparison.json"  # what makes a directory one of `ganglion compare`
+SWEEP = "sweep.json"  # and one of `ganglion sweep`
 
 
 class Repository:
     """All runs below one root: `root` where given, else GANGLION_RUNS, else ./runs."""
 
     def __init__(self, root: Path | str | None = None) -> None:
-        self.root = Path(root or os.environ.get(VARIABLE) or "runs").expanduser()
+        where = root or os.environ.get(VARIABLE) or "runs"
+        if "://" in str(where):
+            raise StoreError(f"{where}: expected a folder; only 'ganglion compare' keeps runs at a URL")
+        self.root = Path(where).expanduser()
 
     def run(self, tag: str) -> Run:
         """The run `tag`, whether it exists or not. Raises ConfigError for a tag that cannot name a run."""
@@ -110,10 +114,10 @@ class Repository:
 
 
 def _is_no_run(directory: Path) -> bool:
-    """Whether a directory holds nothing yet but a lock, holds a comparison of runs, or cannot be looked into."""
+    """Whether a directory holds nothing yet but a lock, holds many runs, or cannot be looked into."""
     try:
         names = {entry.name for entry in directory.iterdir()}
-        return COMPARISON in names or (names <= {"lock"} and not is_held(directory / "lock"))
+        return bool({COMPARISON, SWEEP} & names) or (names <= {"lock"} and not is_held(directory / "lock"))
     except FileNotFoundError:
         return True
     except OSError:

@@ -16,6 +16,7 @@ from typing import IO, Any, Protocol
 PAUSE = 0.05  # seconds between looks at the processes
 WATCHED = 1.0  # seconds between looks at what the running tasks have come to
 PATIENCE = 60.0  # seconds that a process may take to store a checkpoint before it is ended at once
+END = ("", dict[str, Any]())  # what stands behind the last task
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -55,7 +56,14 @@ Start = Callable[[str, Mapping[str, Any]], Worker]
 class Child:
     """One process that carries out a task; it ends when its standard input does, so never later than this process."""
 
-    def __init__(self, name: str, task: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        task: Mapping[str, Any],
+        environment: Mapping[str, str] | None = None,
+        folder: str | None = None,
+    ) -> None:
+        """`environment` are variables that this process has not set itself, `folder` is where it works."""
         self.name = name
         self.began = time.monotonic()
         # Files, not pipes: nothing has to read them for the process to go on. They live until `result`.
@@ -67,7 +75,8 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=self.answer,
             stderr=self.messages,
-            env={**os.environ, **threads},
+            env={**(environment or {}), **os.environ, **threads},
+            cwd=folder,
             start_new_session=True,  # a Ctrl-C is passed on once, by this process
         )
         with suppress(BrokenPipeError):
@@ -124,7 +133,7 @@ class Child:
 
 
 def run_tasks(
-    tasks: Iterable[tuple[str, Mapping[str, Any]]],
+    tasks: Iterable[tuple[str, Mapping[str, Any]] | None],
     workers: int,
     started: Callable[[str], None],
     ended: Callable[[str, dict[str, Any], float], None],
@@ -133,7 +142,8 @@ def run_tasks(
 ) -> int:
     """Carry out tasks, `workers` at a time; the signal that stopped it, or 0.
 
-    A task is asked for when there is a worker for it, so that what comes next may depend on what has ended.
+    A task is asked for when there is a worker for it, so that what comes next may depend on what has ended; None says
+    that it depends on what still runs.
     `started(name)` and `ended(name, result, seconds)` are called in this process, and about once a second `watch()`,
     which names tasks that are to store and stop. SIGINT and SIGTERM let all of them do so; a second SIGINT ends them
     at once.
@@ -145,11 +155,12 @@ def run_tasks(
             told_at, told = 0.0, 0
             while running or (more and not received):
                 while more and len(running) < workers and not received:
-                    following = next(waiting, None)
-                    more = following is not None
-                    if following is not None:
-                        running[following[0]] = start(*following)
-                        started(following[0])
+                    following = next(waiting, END)
+                    more = following is not END
+                    if following is None or following is END:
+                        break
+                    running[following[0]] = start(*following)
+                    started(following[0])
                 if len(received) > told:
                     urgent = bool(received[told:].count(signal.SIGINT) and told)
                     told, told_at = len(received), told_at or time.monotonic()

@@ -1,0 +1,198 @@
+"""A run that is worked on in a local folder and kept at a URL, for nodes that share no file system (fsspec)."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+
+from ganglion.engine import files
+from ganglion.engine.checkpoints import ITERATION
+from ganglion.engine.errors import ConfigError, StoreError
+
+CHECKPOINTS, MANIFEST, OWNER = "checkpoints", "manifest.json", "owner"
+NAMING = (f"{CHECKPOINTS}/best", f"{CHECKPOINTS}/latest", "record.json")  # written after all that they speak of
+PAUSE = 0.5  # seconds between looks at what is new
+
+
+def is_url(text: object) -> bool:
+    """Whether this is a place that fsspec reaches, and no folder."""
+    return "://" in str(text)
+
+
+class Remote:
+    """A folder at a URL. What goes wrong there is a StoreError in one sentence."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        try:
+            import fsspec
+        except ImportError:
+            raise ConfigError(f"{url}: a URL needs fsspec, which is not installed: pip install ganglion[ray]") from None
+        try:
+            self.system, root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:  # no such protocol, or one whose driver is not installed
+            raise ConfigError(f"{url}: {str(error).splitlines()[0]}") from None
+        self.root = str(root).rstrip("/")
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}" if name else self.root
+
+    @contextmanager
+    def _explained(self, action: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # every driver has errors of its own
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise StoreError(f"cannot {action} {self.url}/{name}: {text}") from error
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, and its folders where the place has such."""
+        with self._explained("write", name):
+            self.system.makedirs(self._path(str(PurePosixPath(name).parent)), exist_ok=True)
+            self.system.pipe_file(self._path(name), data)
+
+    def read(self, name: str) -> bytes | None:
+        """The contents of a file; None where there is none."""
+        try:
+            with self._explained("read", name):
+                return bytes(self.system.cat_file(self._path(name)))
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: str = "") -> list[str]:
+        """All files below a folder."""
+        with self._explained("list", folder):
+            self.system.invalidate_cache()
+            try:
+                found = self.system.find(self._path(folder))
+            except FileNotFoundError:
+                return []
+        return sorted(str(path)[len(self.root) :].lstrip("/") for path in found)
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder with all it holds, where it is there."""
+        with suppress(FileNotFoundError), self._explained("remove", folder):
+            self.system.rm(self._path(folder), recursive=True)
+
+
+class Mirror:
+    """Keeps a run's folder at a URL: a checkpoint is there, whole, before anything that names it.
+
+    Whoever fetched the run last owns it; one that was taken for lost, and is not, keeps nothing there any more.
+    """
+
+    def __init__(self, url: str, folder: Path, without: str = "") -> None:
+        """`without` is a part of the folder that is left alone."""
+        self.remote, self.folder, self.without = Remote(url), folder, without
+        self.mark = secrets.token_hex(8).encode()
+        self.kept: dict[str, bytes] = {}  # digests of documents, and of each checkpoint's manifest
+
+    def take(self) -> None:
+        """Own the run, and fetch what there is of it. Raises StoreError."""
+        self.remote.write(OWNER, self.mark)
+        self.fetch()
+
+    def fetch(self) -> None:
+        """Fetch what there is. Raises StoreError."""
+        for name in self.remote.names():
+            parts = PurePosixPath(name).parts
+            if name == OWNER or ".." in parts or parts[0] == self.without:
+                continue
+            data = self.remote.read(name)
+            if data is not None:
+                files.make_folder((self.folder / name).parent)
+                files.write_atomic(self.folder / name, data)
+                self._note(name, data)
+
+    def _note(self, name: str, data: bytes) -> None:
+        path = PurePosixPath(name)
+        if path.parts[0] != CHECKPOINTS or path.name == MANIFEST or len(path.parts) == 2:
+            self.kept[name] = hashlib.sha256(data).digest()
+
+    def _is_new(self, name: str, data: bytes) -> bool:
+        return self.kept.get(name) != hashlib.sha256(data).digest()
+
+    def keep(self) -> bool:
+        """Upload what is new; False where this was not possible now, for a checkpoint went while it was read.
+
+        Raises StoreError where the place does not take it, or the run has another owner by now.
+        """
+        documents = self._documents()  # read first: what they name is there now
+        if not any(self._is_new(name, data) for name, data in documents.items()):
+            return True
+        if self.remote.read(OWNER) != self.mark:
+            raise StoreError(f"{self.remote.url} is kept by another process by now")
+        try:
+            there = self._checkpoints()
+        except (FileNotFoundError, StoreError):
+            return False
+        for name in sorted(documents, key=lambda name: (name in NAMING, NAMING.index(name) if name in NAMING else 0)):
+            if self._is_new(name, documents[name]):
+                self.remote.write(name, documents[name])
+                self._note(name, documents[name])
+        self._forget(there)
+        return True
+
+    def _documents(self) -> dict[str, bytes]:
+        """The contents of all files but the checkpoints', by their names."""
+        found: dict[str, bytes] = {}
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder)
+            hidden = any(part.startswith(".") for part in name.parts) or name.name == "lock"
+            hidden = hidden or name.parts[0] == self.without
+            if not hidden and path.is_file() and not (name.parts[0] == CHECKPOINTS and len(name.parts) > 2):
+                with suppress(StoreError):
+                    found[name.as_posix()] = files.read_bytes(path)
+        return found
+
+    def _checkpoints(self) -> set[str]:
+        """Upload the checkpoints that are new, the manifest of each last; the names of all there are here."""
+        there = {name for name in files.names(self.folder / CHECKPOINTS) if ITERATION.fullmatch(name)}
+        for iteration in sorted(there, key=int):
+            folder, place = self.folder / CHECKPOINTS / iteration, f"{CHECKPOINTS}/{iteration}"
+            manifest = files.read_bytes(folder / MANIFEST)
+            if self._is_new(f"{place}/{MANIFEST}", manifest):
+                for name in sorted(set(files.names(folder)) - {MANIFEST}):
+                    self.remote.write(f"{place}/{name}", files.read_bytes(folder / name))
+                self.remote.write(f"{place}/{MANIFEST}", manifest)
+                self._note(f"{place}/{MANIFEST}", manifest)
+        return there
+
+    def _forget(self, there: set[str]) -> None:
+        """Remove checkpoints that are no longer here."""
+        for name in [name for name in self.kept if name.endswith(f"/{MANIFEST}")]:
+            if PurePosixPath(name).parent.name not in there:
+                self.remote.remove(str(PurePosixPath(name).parent))
+                del self.kept[name]
+
+
+@contextmanager
+def mirrored(url: str, folder: Path, without: str = "") -> Iterator[None]:
+    """Fetch a run into a folder, and keep what is stored there while it is worked on; all of it at the end.
+
+    A place that does not answer for a while is tried again; only at the end it is an error. Raises StoreError.
+    """
+    mirror = Mirror(url, folder, without)
+    mirror.take()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(PAUSE):
+            with suppress(StoreError):
+                mirror.keep()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        if not mirror.keep():
+            mirror.keep()
