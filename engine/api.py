@@ -4,6 +4,7 @@ from ganglion.engine.comparison import Compared, compare
 from ganglion.engine.contracts import (
     Adapter,
     Batch,
+    Batches,
     Criterion,
     DataContext,
     Dataset,
@@ -27,11 +28,14 @@ from ganglion.engine.contracts import (
     PenaltySettings,
     Port,
     RoleShape,
+    RowOrder,
     Sampling,
     Splits,
+    StreamedDataset,
     Trace,
 )
 from ganglion.engine.data import Subset, TensorDataset, one_hot
+from ganglion.engine.decay import Span
 from ganglion.engine.errors import (
     ConfigError,
     DataError,
@@ -47,11 +51,12 @@ from ganglion.engine.errors import (
 from ganglion.engine.hookspecs import hookimpl
 from ganglion.engine.launch import learn
 from ganglion.engine.learnt import AlarmSpan, Learnt, open_run, runs
-from ganglion.engine.processes import averaged, gathered
-from ganglion.engine.processors import Gate, equal_parts, update_together
+from ganglion.engine.processes import Part, averaged, gathered
+from ganglion.engine.processors import Gate, ProcessorChain, equal_parts, update_together
 from ganglion.engine.runs import RunInfo
 from ganglion.engine.settings import Settings, describe, parse_value, setting
 from ganglion.engine.streams import RandomStream, stream_seed
+from ganglion.engine.sweep import Swept, sweep
 from ganglion.engine.tracetable import TraceTable
 from ganglion.engine.validation import mean_figures
 from ganglion.engine.verifying import Verified, verify_resume
@@ -60,6 +65,7 @@ __all__ = [
     "Adapter",
     "AlarmSpan",
     "Batch",
+    "Batches",
     "Compared",
     "ConfigError",
     "Criterion",
@@ -88,19 +94,25 @@ __all__ = [
     "NoSettings",
     "NoisePart",
     "Objective",
+    "Part",
     "Penalty",
     "PenaltySettings",
     "PluginError",
     "Port",
+    "ProcessorChain",
     "RandomStream",
     "RoleShape",
+    "RowOrder",
     "RunError",
     "RunInfo",
     "Sampling",
     "Settings",
+    "Span",
     "Splits",
     "StoreError",
+    "StreamedDataset",
     "Subset",
+    "Swept",
     "TensorDataset",
     "Trace",
     "TraceTable",
@@ -120,6 +132,7 @@ __all__ = [
     "setting",
     "stream_seed",
     "suggestion",
+    "sweep",
     "update_together",
     "verify_resume",
 ]

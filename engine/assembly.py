@@ -21,10 +21,12 @@ from ganglion.engine.contracts import (
     Port,
     Range,
     RoleShape,
+    Sampling,
     Splits,
 )
 from ganglion.engine.decay import Span
 from ganglion.engine.device import find_device
+from ganglion.engine.dividing import Shards
 from ganglion.engine.errors import ConfigError, EngineError, NetworkError, PluginError, fold, nearest, suggestion
 from ganglion.engine.job import JobRequest, JobSettings, RoleSettings
 from ganglion.engine.memory import enough_memory, is_out_of_memory
@@ -36,6 +38,7 @@ from ganglion.engine.resolution import Plan, Resolver, RolePlan, grouped_parts
 from ganglion.engine.roleoptions import apply_role_options
 from ganglion.engine.samplers import BatchSampler
 from ganglion.engine.session import Session, set_training
+from ganglion.engine.sharding import ShardedChain, divide, refuse_links, refuse_undivided, told_of_dividing
 from ganglion.engine.streams import Streams, stream_seed, undisturbed
 from ganglion.engine.synchronising import synchronise
 
@@ -71,6 +74,7 @@ def assemble(
     strategy_class = plan.strategy_class
     shapes = strategy_class.shapes(plan.strategy_settings, spec)
     home = devices[strategy_class.data_role or strategy_class.roles[-1]]
+    refuse_undivided(plan, shapes, part)
     part = ALONE if strategy_class.whole_batch else part
     streams = Streams(plan.job.seed, home, part)
     networks = {
@@ -84,13 +88,14 @@ def assemble(
     made = output_range(networks, shapes, spec)
     scaled, notices = _scale(adapted, made, spec)
     for role, network in networks.items():
-        network.to(devices[role])
+        if not plan.roles[role].options.shard:  # one that is divided moves layer by layer
+            network.to(devices[role])
     if plan.job.precision == "bf16":
         compute_in_bf16(networks, devices)
     if part.count > 1 and plan.job.batch_statistics == "whole":
         synchronise(networks)
     streams.install_own("network")
-    chains = _chains(plan, networks, part)
+    chains = _chains(plan, divide(plan, networks, devices, part), part)
     sampler = _sampler(plan, scaled, streams, home, part)
     strategy, told = strategy_class(), list[str]()
     context = LearningContext(
@@ -120,7 +125,7 @@ def assemble(
         spec.value_range,
         scaled,
         factory,
-        notices=(*plan.notices, *adapted.notices, *taken, *notices, *told),
+        notices=(*plan.notices, *adapted.notices, *taken, *notices, *told_of_dividing(plan, devices, part), *told),
     )
 
 
@@ -313,14 +318,14 @@ def _chains(plan: Plan, networks: Mapping[str, nn.Module], part: Part) -> dict[s
         chosen = {
             link.name: (link.thing, settings) for link, settings in entry.links if _takes_part(link, settings, entry)
         }
-        order = order_links(
-            role,
-            {entry.method.name: type(method), **{name: link for name, (link, _) in chosen.items()}},
-            entry.chain.processors,
-        )
+        kinds = {entry.method.name: type(method), **{name: link for name, (link, _) in chosen.items()}}
+        order = order_links(role, kinds, entry.chain.processors)
+        if entry.options.shard:
+            refuse_links(role, kinds)
+        kind = ShardedChain if isinstance(network, Shards) else ProcessorChain
         links = [chosen[name][0](chosen[name][1], network, parameters) for name in order if name in chosen]
         rate = getattr(entry.method_settings, "learning_rate", 1.0)
-        chains[role] = ProcessorChain(role, network, parameters, method, links, entry.chain, rate, span)
+        chains[role] = kind(role, network, parameters, method, links, entry.chain, rate, span)
     return chains
 
 
@@ -355,6 +360,11 @@ def _begins(name: str, prefix: str) -> bool:
 def _sampler(plan: Plan, data: AdaptedSplits, streams: Streams, device: torch.device, part: Part) -> BatchSampler:
     train = data.train.to(device) if data.train.resident else data.train
     sampling = plan.sampling.thing(plan.sampling_settings, train)
+    if train.streamed() is not None and type(sampling).streamed_order is Sampling.streamed_order:
+        raise ConfigError(
+            f"sampling={plan.sampling.name}: the rows of {plan.dataset.name} are streamed, and come only in an order "
+            "of their own: sampling=STREAM"
+        )
     return BatchSampler(
         train,
         sampling,

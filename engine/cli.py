@@ -40,6 +40,19 @@ ENTRIES: strategies, or a suite. Keys: networks= seeds= budget= workers= against
 The same command goes on where it stopped.
 """
 
+SWEEP_HELP = """Search for the settings that make a figure best: give any key a range, and each trial draws a value.
+
+\b
+  ganglion sweep Generator,Discriminator Ring strategy=NSGAN learningRate='log(1e-5,1e-2)' \\
+      batchSize='choice(16,64,256)' penalty='choice(none,R1,GP)' R1.weight='log(1e-3,10)' \\
+      metric=transport-v1.w1:lower trials=40 budget=iterations:2000
+
+Ranges: uniform(low,high), log(low,high), int(low,high), choice(a,b,...). A key of something that a trial has not chosen
+is not drawn; 'log(1,10) if method=ADAM' says more. Keys: metric= trials= budget= sampler= pruner= seed= workers= lag=
+tag= clean= ('ganglion show sweep'); others go to every trial, evaluate.key=value to the metric. The same command goes
+on where it stopped; more trials= add to what there is. Needs ganglion[sweep].
+"""
+
 EXPORT_HELP = """Write a run's networks for use without Ganglion. TAG: the newest run if left out.
 
 \b
@@ -129,8 +142,22 @@ def runs_option(function: Callable[..., Any]) -> Callable[..., Any]:
 def plugin_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """`--plugin`: a local plugin file."""
     return click.option(
-        "--plugin", "plugins", multiple=True, metavar="FILE.py", help="Load a local plugin file or module."
+        "--plugin",
+        "plugins",
+        multiple=True,
+        metavar="FILE.py",
+        help="Load a local plugin file or module; may be given several times.",
     )(function)
+
+
+def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--engine` and `--address`: where a command that carries out many runs does so."""
+    address = click.option("--address", metavar="HOST:PORT|auto", help="The Ray cluster; none: one for this command.")
+    engine = click.option(
+        "--engine", default="local", show_default=True, metavar="local|ray",
+        help="Processes of this machine, or a Ray cluster.",
+    )  # fmt: skip
+    return engine(address(function))
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -140,8 +167,14 @@ def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group(cls=Suggesting, context_settings=CONTEXT)
 @click.version_option(package_name="ganglion", prog_name="ganglion")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Ganglion: learning strategies for adversarial and time-series learning."""
+    name = context.invoked_subcommand
+    if name is not None and name in cli.commands and name != "learn" and "WORLD_SIZE" in os.environ:
+        from ganglion.engine.launcher import refuse_several
+
+        refuse_several(name)
 
 
 @cli.command(name="learn", help=LEARN_HELP, context_settings=CONTEXT)
@@ -182,10 +215,16 @@ def show_command(kind: str, name: str | None, plugins: tuple[str, ...], as_json:
 
 
 @cli.command(name="runs")
+@click.option("--all", "everything", is_flag=True, help="Those of comparisons and searches, too.")
 @runs_option
 @json_option
-def runs_command(runs: str | None, as_json: bool) -> None:
+def runs_command(everything: bool, runs: str | None, as_json: bool) -> None:
     """List the runs, the newest first."""
+    if everything:
+        from ganglion.engine.queueview import show_queue
+
+        show_queue(runs, as_json)
+        return
     from ganglion.engine.commands import list_runs
 
     list_runs(runs, as_json)
@@ -260,13 +299,30 @@ def export_command(words: tuple[str, ...], plugins: tuple[str, ...], runs: str |
 
 @cli.command(name="compare", help=COMPARE_HELP)
 @click.argument("words", nargs=-1, metavar="ENTRIES [DATASET] [KEY=VALUE]...")
+@engine_options
 @plugin_option
 @runs_option
 @json_option
-def compare_command(words: tuple[str, ...], plugins: tuple[str, ...], runs: str | None, as_json: bool) -> None:
+def compare_command(
+    words: tuple[str, ...], engine: str, address: str | None, plugins: tuple[str, ...], runs: str | None, as_json: bool
+) -> None:
     from ganglion.engine.commands import compare
 
-    compare(words, plugins, runs, as_json)
+    compare(words, plugins, runs, as_json, engine, address)
+
+
+@cli.command(name="sweep", help=SWEEP_HELP)
+@click.argument("words", nargs=-1, metavar="[NETWORKS DATASET] [KEY=VALUE|RANGE]...")
+@engine_options
+@plugin_option
+@runs_option
+@json_option
+def sweep_command(
+    words: tuple[str, ...], engine: str, address: str | None, plugins: tuple[str, ...], runs: str | None, as_json: bool
+) -> None:
+    from ganglion.engine.sweepcommand import sweep
+
+    sweep(words, plugins, runs, as_json, engine, address)
 
 
 @cli.command(name="verify-resume")
@@ -312,7 +368,7 @@ def plugins_command(plugins: tuple[str, ...], as_json: bool) -> None:
 @cli.command(name="new")
 @click.argument("kind", type=click.Choice(["strategy"]))
 @click.argument("name")
-@click.option("--into", "folder", default=".", metavar="FOLDER", help="Where the package's folder is made (here).")
+@click.option("--into", "folder", default=".", metavar="FOLDER", help="Existing folder to put the package into (here).")
 def new_command(kind: str, name: str, folder: str) -> None:
     """Write a working plugin package with its test: 'new strategy MyGAN'."""
     from ganglion.engine.scaffold import new_strategy
@@ -431,8 +487,9 @@ def run_command(command: click.Command, arguments: list[str] | None, name: str) 
     except click.ClickException as error:
         complain(name, _usage(error, name))
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo(f"{name}: stopped", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        reason = str(error.__cause__ or "" if isinstance(error, click.Abort) else error)  # click raises its own
+        complain(name, f"stopped: {reason}" if reason else "stopped")
         code = 130
     except BrokenPipeError:
         sys.stderr.close()

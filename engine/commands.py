@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ganglion.engine.contracts import Evaluation
 
 SHOWN = 5000  # characters of samples that a terminal is given
-NOT_REGISTERED = ("job", "role", "data", "chain", "compare")
+NOT_REGISTERED = ("job", "role", "data", "chain", "compare", "sweep")
 
 
 def say(sentence: str) -> None:
@@ -30,8 +30,10 @@ def say(sentence: str) -> None:
 
 def learn(words: Sequence[str], job: str | None, plugins: Sequence[str], runs: str | None, as_json: bool) -> None:
     """The command `learn`: exits 130 or 143 when stopped by a signal, 1 when stopped by an alarm of its health."""
+    from ganglion.engine.launcher import launched, quieten
+
+    quieten()
     from ganglion.engine.launch import learn as carry_out
-    from ganglion.engine.processes import leads
 
     names, tokens = split_words(words)
     if len(names) > 2:
@@ -47,7 +49,7 @@ def learn(words: Sequence[str], job: str | None, plugins: Sequence[str], runs: s
     learnt = carry_out(networks, dataset, keys, job=loaded, plugins=plugins, runs=runs, notify=say, quiet=as_json)
     outcome = learnt.outcome
     result = {"tag": learnt.tag, "directory": str(learnt.directory), **outcome._asdict()}
-    if as_json and leads():
+    if as_json and launched().rank == 0:
         print_json(result)
     if outcome.signal:
         sys.exit(128 + outcome.signal)
@@ -122,7 +124,7 @@ def show(kind: str, name: str | None, plugins: Sequence[str], as_json: bool) -> 
         )
         declared = getattr(entry.thing, "Settings", None)
         models = [] if declared is None else [declared]
-        extra = _facts(entry)
+        extra = _facts(registry, entry)
     settings = [info for model in models for info in describe(model)]
     preset = {fold(key): value for key, value in extra.get("preset", {}).items()}
     if as_json:
@@ -130,7 +132,8 @@ def show(kind: str, name: str | None, plugins: Sequence[str], as_json: bool) -> 
         return
     print(f"{clean_text(title)}\n")
     print(clean_lines(_dedented(text)) + "\n")
-    facts = {key: _fact(value) for key, value in extra.items() if value}
+    parts = {name: f"{_fact(keys)}  ('ganglion show {name}')" for name, keys in extra.pop("parts", {}).items() if keys}
+    facts = {key: _fact(value) for key, value in (extra | parts).items() if value}
     if facts:
         print_pairs(facts)
         print()
@@ -155,6 +158,7 @@ def _unregistered(kind: str) -> tuple[str, list[type[Settings]]]:
     from ganglion.engine.adapters import AdapterSettings
     from ganglion.engine.comparing import CompareSettings
     from ganglion.engine.processors import ChainSettings
+    from ganglion.engine.sweeping import SweepSettings
 
     known: dict[str, tuple[str, list[type[Settings]]]] = {
         "job": ("The keys that every job has.", [JobSettings]),
@@ -162,16 +166,20 @@ def _unregistered(kind: str) -> tuple[str, list[type[Settings]]]:
         "data": ("Which rows, and what is done to them, in the published order.", [AdapterSettings]),
         "chain": ("How a role's gradients become updates; see also 'ganglion list processor'.", [ChainSettings]),
         "compare": ("The keys of 'ganglion compare', on the command line and in a suite.", [CompareSettings]),
+        "sweep": ("The keys of 'ganglion sweep'; a key of a trial may be given a range.", [SweepSettings]),
     }
     return known[kind]
 
 
-def _facts(entry: Any) -> dict[str, Any]:
+def _facts(registry: Registry, entry: Any) -> dict[str, Any]:
+    from ganglion.engine.presetparts import preset_parts
+
     thing = entry.thing
     facts: dict[str, Any] = {"origin": entry.origin, "also called": list(entry.aliases)}
     if entry.kind == "strategy":
         facts["roles"] = list(thing.roles)
         facts["preset"] = dict(thing.preset)
+        facts["parts"] = preset_parts(registry, thing)
     arguments = getattr(thing, "layer_arguments", None)
     if entry.kind == "network" and arguments is not None:
         facts["layer arguments"] = [f"{layer}.{name}" for layer, names in arguments(None).items() for name in names]
@@ -364,7 +372,14 @@ def which_checkpoint(text: str) -> str | int:
 # --- comparisons --------------------------------------------------------------------------------------------------
 
 
-def compare(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_json: bool) -> None:
+def compare(
+    words: Sequence[str],
+    plugins: Sequence[str],
+    runs: str | None,
+    as_json: bool,
+    engine: str = "local",
+    address: str | None = None,
+) -> None:
     """The command `compare`: exits 1 when a run failed, 130 or 143 when stopped by a signal."""
     import shlex
 
@@ -379,7 +394,15 @@ def compare(words: Sequence[str], plugins: Sequence[str], runs: str | None, as_j
     typed = shlex.join(["ganglion", "compare", *(f"--plugin={file}" for file in plugins), *words])
     entries, dataset = (*names, None)[:2]
     found = carry_out(
-        str(entries), dataset, parse_tokens(tokens), plugins=plugins, runs=runs, notify=say, command=typed
+        str(entries),
+        dataset,
+        parse_tokens(tokens),
+        plugins=plugins,
+        runs=runs,
+        notify=say,
+        command=typed,
+        engine=engine,
+        address=address,
     )
     document = {"tag": found.tag, "directory": str(found.directory), "signal": found.signal, "runs": found.tasks}
     if found.summary is None:

@@ -5,21 +5,29 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from ganglion.engine.capture import Capture
+from ganglion.engine.device import usable_cores
 from ganglion.engine.errors import ConfigError
 from ganglion.engine.processes import this_process
 from ganglion.engine.session import Session
 from ganglion.engine.threads import left_alone, seconds_per_iteration
-from ganglion.engine.tracing import Compiler, inductor
+from ganglion.engine.tracing import CannotCapture, Compiler, Runner, inductor
 
-WORTH = 240.0  # seconds that a run must be expected to take before graphs are tried: they take up to a minute to make
+WORTH = 240.0  # seconds of a processor that a run must be expected to take before graphs are tried
+GRAPH_SECONDS = 25.0  # of a processor that the graph of one role's loss takes to make, where nothing is cached
+LATER = 0.5  # what a further graph takes to make, as a share of those before: the first one compiles headers too
+SHARE = 0.3  # of what a run is expected to take, what graphs can pay back
+PATIENCE = 3.0  # how many times the estimate graphs may take to make
 MARGIN = 0.95  # what the graphs' time must be below, as a share of the time without
 ROUNDS = 3
 GLANCE = 0.03  # seconds of measuring whether a run is long enough
-MOST_SECONDS = 300.0  # of making graphs, after which the rest is carried out as it is written
+LOOK = 0.3  # the same, where it seems to be: how busy the machine is is measured then, too
 
 
 class Execution(NamedTuple):
@@ -48,15 +56,26 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in ([named] if named else ["g++", "clang++", "cl"]))
 
 
-def settle_execution(session: Session, seconds: float | None = None) -> Execution:
+def to_measure(session: Session) -> list[str]:
+    """The keys that would save what has to be measured before iteration 0, which may take a while."""
+    if this_process().count > 1 or not _on_cpu(session):
+        return []
+    threads = session.plan.values.get(session.plan.key("threads")) is None and usable_cores() > 1
+    execution = session.plan.job.execution == "auto" and has_compiler()
+    return [*(["threads=1"] if threads else []), *(["execution=eager"] if execution else [])]
+
+
+def settle_execution(
+    session: Session, seconds: float | None = None, say: Callable[[str], None] = lambda clause: None
+) -> Execution:
     """Set up what the job's `execution` names, `auto` being decided here; the session's state is left as it was.
 
-    `seconds` is what an iteration takes as it is written, where that is known.
+    `seconds` is what an iteration takes as it is written, where that is known; `say` is told when graphs are begun.
 
     Raises ConfigError for `graph`.
     """
     wanted = session.plan.job.execution
-    on_cpu = all(device.type == "cpu" for device in session.devices.values())
+    on_cpu = _on_cpu(session)
     if wanted == "graph":
         raise ConfigError("execution=graph: CUDA graphs are not made by this version; use auto, eager or compile")
     if wanted == "eager":
@@ -67,26 +86,68 @@ def settle_execution(session: Session, seconds: float | None = None) -> Executio
         return Execution("eager", "there is no C++ compiler here, which graphs need", told=wanted == "compile")
     if wanted == "compile":
         use_graphs(session)
-        return Execution("compile", "graphs are made when they are first needed, in up to a minute", told=True)
+        return Execution("compile", "graphs are made when they are first needed, which takes a while", told=True)
     if not on_cpu:
         return Execution("eager", "graphs are tried by themselves on CPUs only")
-    return _measured(session, seconds)
+    return _measured(session, seconds, say)
 
 
-def _measured(session: Session, seconds: float | None) -> Execution:
+class Pace(NamedTuple):
+    """Seconds that the run is expected to take here, and how many times longer that is because others compute, too."""
+
+    expected: float
+    load: float
+
+    @property
+    def alone(self) -> float:
+        """What the run would take on a machine of its own."""
+        return self.expected / self.load
+
+
+class Bounded:
+    """A compiler that makes no further graph once it is clear that those of a session take too long."""
+
+    def __init__(self, compiler: Compiler, seconds: float, graphs: int) -> None:
+        self.compiler = compiler
+        self.seconds = seconds
+        self.graphs = graphs  # as many as are expected
+        self.made = 0
+        self.given_up = False
+        self.began = time.monotonic()
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.began
+
+    def __call__(self, graph: torch.fx.GraphModule, examples: Sequence[Tensor]) -> Runner:
+        """A graph's machine code. Raises CannotCapture for any that would take too long."""
+        if self.made and not self.given_up:
+            further = max(1, self.graphs - self.made) * LATER / self.made
+            self.given_up = self.spent * (1 + further) > self.seconds
+        if self.given_up:
+            raise CannotCapture("the graphs of this run take too long to make")
+        self.made += 1
+        return self.compiler(graph, examples)
+
+
+def _measured(session: Session, seconds: float | None, say: Callable[[str], None]) -> Execution:
     """Try graphs where the run is long enough to pay for them, and keep them where they are faster."""
-    with left_alone(session):
-        eager = seconds or seconds_per_iteration(session, GLANCE)
-    expected = _expected(session, eager)
-    if expected < WORTH:
-        return Execution("eager", f"a run of about {expected:.0f} s does not pay for compiling")
+    pace = _pace(session, seconds)
+    if pace.alone < WORTH:
+        return Execution("eager", f"a run of about {pace.alone:.0f} s does not pay for compiling")
+    estimate = GRAPH_SECONDS * len(session.chains) * pace.load
+    known = "less where they were made before; not with execution=eager"
+    say(f"makes graphs of its losses, which takes some {estimate:.0f} s ({known})")
+    compiler = Bounded(inductor, min(SHARE * pace.expected, PATIENCE * estimate), len(session.chains))
     times, keep = {"compile": float("inf"), "eager": float("inf")}, False
     try:
-        began = time.monotonic()
         with left_alone(session):
-            capture = use_graphs(session)
-            _make_graphs(session, capture)
-        spent = time.monotonic() - began
+            capture = use_graphs(session, compiler)
+            _make_graphs(session, capture, compiler)
+        spent, capture.compiler = compiler.spent, inductor  # later graphs must not depend on the clock
+        if compiler.given_up:
+            return _given_up(pace, compiler.made, spent)
         for _ in range(ROUNDS):
             for name, best in times.items():
                 _set(session, capture if name == "compile" else None)
@@ -104,6 +165,38 @@ def _measured(session: Session, seconds: float | None) -> Execution:
     return Execution("compile" if keep else "eager", reason, figures, told=True)
 
 
+def _given_up(pace: Pace, made: int, spent: float) -> Execution:
+    reason = (
+        f"making graphs was given up after {spent:.0f} s for {made} of them: it takes longer than a run of about "
+        f"{pace.expected:.0f} s pays back"
+    )
+    if pace.expected == float("inf"):
+        reason = f"making graphs was given up after {spent:.0f} s for {made} of them, far more than was expected"
+    return Execution("eager", reason, {"graphSeconds": spent}, told=True)
+
+
+def _pace(session: Session, seconds: float | None) -> Pace:
+    """How long the run takes, at so many seconds per iteration where that is known, or else as it is measured."""
+    with left_alone(session):
+        known = _expected(session, seconds or seconds_per_iteration(session, GLANCE))
+        if known < WORTH:
+            return Pace(known, 1.0)
+        wall, own = _wall_and_own(session)
+    return Pace(_expected(session, wall), max(1.0, wall / own))
+
+
+def _wall_and_own(session: Session) -> tuple[float, float]:
+    """Seconds per iteration by the clock, and those of them in which the processor was this process's own."""
+    last, count = max(0, session.plan.job.iterations - 1), 0
+    session.strategy.process_iteration(last)
+    began, used = time.perf_counter(), time.thread_time()
+    while not count or time.perf_counter() - began < LOOK:
+        session.strategy.process_iteration(last)
+        count += 1
+    wall = time.perf_counter() - began
+    return wall / count, (time.thread_time() - used or wall) / count
+
+
 def _expected(session: Session, seconds: float) -> float:
     """How long the run will take, at so many seconds per iteration; one without an end takes for ever."""
     job = session.plan.job
@@ -111,14 +204,17 @@ def _expected(session: Session, seconds: float) -> float:
     return min(whole, job.seconds or float("inf"))
 
 
-def _make_graphs(session: Session, capture: Capture) -> None:
+def _make_graphs(session: Session, capture: Capture, compiler: Bounded) -> None:
     """Iterate until no new graph was made for a while: lazy penalties and warm-ups have graphs of their own."""
-    until, quiet = time.monotonic() + MOST_SECONDS, 0
-    last = max(0, session.plan.job.iterations - 1)
-    while quiet < 20 and time.monotonic() < until:
+    quiet, last = 0, max(0, session.plan.job.iterations - 1)
+    while quiet < 20 and not compiler.given_up and (not quiet or compiler.spent < compiler.seconds):
         before = capture.graphs()
         session.strategy.process_iteration(last)
         quiet = quiet + 1 if capture.graphs() == before else 0
+
+
+def _on_cpu(session: Session) -> bool:
+    return all(device.type == "cpu" for device in session.devices.values())
 
 
 def _set(session: Session, capture: Capture | None) -> None:

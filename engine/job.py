@@ -97,6 +97,10 @@ class JobSettings(Settings):
     batch_statistics: Literal["whole", "process"] = setting(
         "whole", "where several processes share a job, BatchNorm counts the whole batch or the part of its process"
     )
+    patience: float = setting(
+        300.0, "where several processes share a job, how long one waits for another while they learn",
+        unit="seconds", ge=1, le=1e6,
+    )  # fmt: skip
     precision: Literal["fp32", "bf16"] = setting(
         "fp32", "what networks compute in; with bf16 weights, losses and updates stay float32"
     )
@@ -112,6 +116,9 @@ class RoleSettings(Settings):
     """The keys that every role has."""
 
     device: str = setting("auto", "where the role's network lives: auto, cpu, cuda, cuda:1, mps")
+    shard: bool = setting(
+        False, "the processes that share the job divide the role's weights, gradients and optimiser among themselves"
+    )
     spectral_norm: bool = setting(
         False, "every Linear and convolutional weight is divided by its largest singular value (arXiv:1802.05957)"
     )
@@ -247,10 +254,20 @@ def naming_plugins(job: Mapping[str, Any], plugins: Sequence[str]) -> Iterator[N
     except ConfigError as error:
         missing = [str(file) for file in job.get("plugins") or () if file not in plugins]
         if missing and "unknown" in str(error):
-            raise ConfigError(
-                f"{error}; it was made with --plugin {' --plugin '.join(missing)}: give that too"
-            ) from None
+            made_with = f"it was made with --plugin {' --plugin '.join(missing)}: give that too"
+            raise ConfigError(f"{_without_guess(str(error), job)}; {made_with}") from None
         raise
+
+
+def _without_guess(sentence: str, job: Mapping[str, Any]) -> str:
+    """The sentence without what may have been meant, where a name of the job itself is unknown: that was meant."""
+    settings = dict(job.get("settings") or {})
+    values = [value for value in settings.values() if isinstance(value, (str, list))]
+    own = [job.get("dataset"), job.get("strategy"), *settings]
+    own += [name for value in (job.get("networks"), *values) for name in _listed(value)]
+    if not any(f"'{name}'" in sentence.partition(";")[0] for name in own):
+        return sentence
+    return sentence.partition("; did you mean")[0].partition("; there are")[0]
 
 
 def read_job(path: Path) -> dict[str, Any]:

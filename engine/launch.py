@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from ganglion.engine.assembly import assemble, resolve_job
 from ganglion.engine.contracts import Trace
 from ganglion.engine.data import check_finite
 from ganglion.engine.errors import ConfigError, EngineError, PluginError, RunError, StoreError, fold
-from ganglion.engine.execution import refusals, settle_execution
+from ganglion.engine.execution import refusals, settle_execution, to_measure
 from ganglion.engine.folders import data_context
 from ganglion.engine.given import with_names
 from ganglion.engine.job import NAMES, JobRequest, job_folders, named_job, naming_plugins, read_job, request
@@ -36,6 +37,7 @@ from ganglion.engine.resuming import (
 )
 from ganglion.engine.session import Session
 from ganglion.engine.settings import parse_value
+from ganglion.engine.sharding import rehearse
 from ganglion.engine.store import Store
 from ganglion.engine.tables import clean_text
 from ganglion.engine.team import (
@@ -50,7 +52,7 @@ from ganglion.engine.team import (
     tell,
 )
 from ganglion.engine.threads import settle_threads
-from ganglion.engine.trace import Notice, RunFailed, RunFinished, TraceContext, Traces
+from ganglion.engine.trace import Notice, RunFailed, RunFinished, RunPrepared, TraceContext, Traces
 from ganglion.engine.validation import can_validate
 
 Network = str | Callable[..., Any]  # a name, a torch.nn.Module, or what makes one from its NetworkContext
@@ -88,7 +90,7 @@ def learn(
     registry = Registry().load(plugins)
     named = with_names(registry, networks, dataset, python_keys(keys, settings))
     loaded = read_job(named_job(str(job), job_folders())) if isinstance(job, (str, Path)) else job
-    with team() as part:
+    with team(_text(named[2], "patience")) as part:
         live = _live if part.rank == 0 else _follow
         return live(part, registry, Given(*named, loaded, plugins, runs), notify, quiet)
 
@@ -108,7 +110,8 @@ def _live(part: Part, registry: Registry, given: Given, notify: Callable[[str], 
     repository, tag = Repository(given.runs), _text(given.keys, "tag")
     with stage(part):
         run = repository.run(tag) if tag else None
-        clean = _is_true(given.keys, "clean") and not restarted(tag)
+        clean = _is_true(given.keys, "clean")
+        clean = not restarted(tag, clean) and clean
         whole = bool(given.networks or given.dataset or given.job or any(fold(key) in NAMES for key in given.keys))
         resumed = run is not None and not clean and _goes_on(run, whole)
         stored = run.read_whole_job() if run is not None and resumed else None
@@ -123,7 +126,8 @@ def _live(part: Part, registry: Registry, given: Given, notify: Callable[[str], 
         initial = None if resumed else weights_of(repository)
         with _staying(PluginError):
             session = assemble(registry, asked, data_context(notify), initial, part)
-            notices = [*session.notices, *_checked(session, run if resumed else None)]
+    with stage(part), _staying(PluginError):  # from here on networks may compute in all processes together
+        notices = [*session.notices, *_checked(session, run if resumed else None)]
     share_weights(part, session.networks)
     try:
         if run is None:
@@ -164,6 +168,7 @@ def _follow(part: Part, registry: Registry, given: Given, notify: Callable[[str]
         asked = _asked(given, told["stored"])
         initial = None if told["resumed"] else weights_of(Repository(given.runs))
         session = assemble(registry, asked, data_context(lambda sentence: None), initial, part)
+    with stage(part), _staying(PluginError):
         _checked(session, None)
     share_weights(part, session.networks)
     try:
@@ -177,7 +182,7 @@ def _follow(part: Part, registry: Registry, given: Given, notify: Callable[[str]
             settle_threads(session)
             settle_execution(session)
         learner.store_first()
-        with _staying(RunError), explained(part):
+        with _staying(RunError), explained(part, session.plan.job.patience):
             outcome = learner.learn()
         return Learnt(Repository(given.runs).run(tag), outcome, registry)
     finally:
@@ -231,6 +236,7 @@ def _asked(given: Given, stored: Mapping[str, Any] | None) -> JobRequest:
 
 def _checked(session: Session, resumed: Run | None) -> list[str]:
     """The last checks before anything is written. Raises InputError."""
+    rehearse(session)
     for part in (session.data.train, session.data.validation, session.data.test):
         if part is not None:
             check_finite(part, session.plan.dataset.name)
@@ -264,9 +270,11 @@ def _carry_out(
             if not any(trace.shows for trace in traces.traces):  # this must be said, whatever is shown
                 for sentence in damaged:
                     notify(sentence)
+            _announce(run, session, traces)
             threads = settle_threads(session)
             said = [*notices, *damaged, *other, *threads.notices, *slower_in_bf16(session)]
-            execution = execution or settle_execution(session, threads.seconds)
+            say = partial(_prepare, run, traces)
+            execution = execution or settle_execution(session, threads.seconds, say)
             session.plan.values[session.plan.key("execution")] = execution.name
             write_documents(run, registry, session, learner, resumed, execution)
         return _learn(part, run, session, learner, traces, [*said, *execution.notices()], where)
@@ -274,8 +282,25 @@ def _carry_out(
         if not run.checkpoints().iterations():  # nothing was learnt: leave nothing half-written
             run.forget()
         raise
+    except KeyboardInterrupt as error:
+        if run.checkpoints().iterations():
+            raise
+        run.forget()
+        raise KeyboardInterrupt(f"nothing was learnt yet, and nothing of run '{run.tag}' is left") from error
     finally:
         traces.close()
+
+
+def _announce(run: Run, session: Session, traces: Traces) -> None:
+    """Say what is about to be learnt, where something is measured first: on a busy machine that takes a while."""
+    keys, plan = to_measure(session), session.plan
+    if keys:
+        what = f"prepares to learn {plan.dataset.name} by {plan.strategy.name}"
+        _prepare(run, traces, f"{what}: measuring how that is fastest here (not with {' '.join(keys)})")
+
+
+def _prepare(run: Run, traces: Traces, clause: str) -> None:
+    traces(RunPrepared(run.tag, clause))
 
 
 def _learn(
@@ -291,7 +316,7 @@ def _learn(
     try:
         learner.store_first()
         traces(started(run, learner, session, notices))
-        with _staying(RunError), explained(part):
+        with _staying(RunError), explained(part, session.plan.job.patience):
             outcome = learner.learn()
         run.update_record(
             status=outcome.status,
@@ -330,7 +355,7 @@ def _failed(run: Run, traces: Traces, learner: Learner, error: BaseException) ->
         traces(Notice(str(problem)))
     traces(RunFailed(learner.iteration, reason))
     if isinstance(error, EngineError):
-        error.told = any(trace.shows for trace in traces.traces)
+        error.told = error.told or any(trace.shows for trace in traces.traces)
 
 
 def _make_traces(plan: Plan, run: Run, quiet: bool) -> Traces:

@@ -118,7 +118,8 @@ class Resolver:
         self.networks = self._networks()
         self.dataset = registry.get("dataset", request.dataset)
         preset = _without_gain(self.strategy_class.preset, (request.from_file, request.given))
-        data_defaults = dict(self.strategy_class.defaults(spec)) if spec is not None else {}
+        data_defaults = dict(getattr(self.dataset.thing, "preset", {}))
+        data_defaults |= self.strategy_class.defaults(spec) if spec is not None else {}
         self.spec = spec
         self.former = former_keys(registry, request, self.strategy, self.dataset, self.networks)
         from_file = {key: value for key, value in request.from_file.items() if key not in self.former}

@@ -24,7 +24,8 @@ FREE_KEYS = frozenset(
     for key in (
         "iterations", "epochs", "seconds", "trace", "traces", "traceInterval", "sampleInterval", "samples",
         "storeInterval", "storeSeconds", "keep", "nanRetry", "nanFactor", "lossThreshold", "validationLossThreshold",
-        "thresholdWindow", "validationInterval", "fetchThreads", "download", "healthInterval", "stopOn",
+        "thresholdWindow", "validationInterval", "fetchThreads", "download", "prefetch", "damaged", "attempts",
+        "healthInterval", "stopOn", "patience",
     )
 )  # fmt: skip
 # What comes of a state that another version, another plugin, or somebody's hand has written.
@@ -51,6 +52,7 @@ def refuse_other_settings(run: Run, stored: Mapping[str, Any], plan: Plan) -> No
             and fold(key.removeprefix("job.")) not in FREE_KEYS | shown
             and format_value(old) != format_value(value)
             and not (key.endswith(".device") and value == "auto")
+            and not key.endswith(".shard")
         ):
             raise ConfigError(
                 f"run '{run.tag}' was started with {key}={format_value(old)}, not {format_value(value)}; {WAYS}"

@@ -22,8 +22,18 @@ NONE_WORDS = ("none", "null", "")
 FEW = 8  # keys that a sentence can list
 
 
+class NotUsed(ConfigError):
+    """A key that nothing in a job takes, or that changes nothing there."""
+
+    key = ""
+
+
 class Settings(BaseModel):
-    """Base of every component's settings: frozen, unknown keys refused, camelCase outside and snake_case inside."""
+    """Base of every component's settings: frozen, unknown keys refused, camelCase outside and snake_case inside.
+
+    `refused` holds keys that somebody may expect here, each with the reason why there is none: it is the answer to
+    whoever gives one (`refused = {"epochs": "say how long by iterations="}`).
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, protected_namespaces=()
@@ -270,10 +280,11 @@ class _Key(NamedTuple):
 def resolve(owners: Sequence[Owner], levels: Sequence[Level], roles: Sequence[str]) -> Resolution:
     """Give every key to the components that declare it: the strongest level wins, then a role-prefixed key.
 
-    Raises ConfigError for a bad value, and for a key that two different components declare.
+    Raises ConfigError for a bad value, for a key that two different components declare, and for one given twice.
     """
     keys = _ordered_keys(levels, roles)
     consumers: dict[tuple[int, str], list[Owner]] = {}
+    twice: list[tuple[_Key, _Key, Owner]] = []
     settings, arguments, replaced = [], [], []
     for owner in owners:
         values: dict[str, tuple[Any, _Key]] = {}
@@ -289,13 +300,15 @@ def resolve(owners: Sequence[Owner], levels: Sequence[Level], roles: Sequence[st
                 own_arguments[key.rest] = key.value
             elif key.level >= owner.since:
                 before = values.get(name)
-                _refuse_twice(before[1] if before is not None else None, key, owner)
+                if before is not None and (before[1].level, before[1].role) == (key.level, key.role):
+                    twice.append((before[1], key, owner))
                 if before is not None and _is_replaced(owner, name, before[1], key, levels):
                     replaced.append(Replaced(before[1].text, before[0], key.value))
                 values[name] = (key.value, key)
         settings.append(_build(owner, values, levels))
         arguments.append(own_arguments)
-    _refuse_clashes(consumers, roles)
+    _refuse_clashes(consumers, roles)  # first: a key of two components looks like one that is given twice
+    _refuse_twice(twice)
     unknown = [Unknown(key.text, key.level) for key in keys if (key.level, key.text) not in consumers]
     return Resolution(settings, arguments, replaced, unknown)
 
@@ -305,7 +318,7 @@ def refuse_unknown(
 ) -> None:
     """Raise ConfigError for the first key that nothing consumed, naming the nearest key and its component."""
     for text, level in unknown:
-        raise ConfigError(_unknown_key(_split_role(text, None, level, roles), owners, roles, levels[level]))
+        raise _not_used(_unknown_key(_split_role(text, None, level, roles), owners, roles, levels[level]), text)
 
 
 def refuse_without_effect(
@@ -330,7 +343,13 @@ def refuse_without_effect(
             (owner, reason), (_, name, value) = found[0], entry
             role = f"{owner.role}." if owner.role and len(found) < len(roles) else ""
             key = next(info.key for info in describe(owner.model) if info.name == name)
-            raise ConfigError(f"{role}{key}={value}: {reason}")
+            raise _not_used(f"{role}{key}={value}: {reason}", f"{role}{key}")
+
+
+def _not_used(sentence: str, key: str) -> NotUsed:
+    error = NotUsed(sentence)
+    error.key = key
+    return error
 
 
 def winning(
@@ -364,9 +383,9 @@ def _is_replaced(owner: Owner, name: str, before: _Key, key: _Key, levels: Seque
     return True
 
 
-def _refuse_twice(before: _Key | None, key: _Key, owner: Owner) -> None:
+def _refuse_twice(twice: Sequence[tuple[_Key, _Key, Owner]]) -> None:
     """Two spellings of one key, or a name and another one for it: which of the two values is meant?"""
-    if before is not None and (before.level, before.role) == (key.level, key.role):
+    for before, key, owner in twice:
         raise ConfigError(f"'{before.text}' and '{key.text}' are one key of {owner.label}: give it once")
 
 
@@ -436,12 +455,20 @@ def _build(owner: Owner, values: Mapping[str, tuple[Any, _Key]], levels: Sequenc
             raise ConfigError(
                 f"{key.text}={format_value(value)}{_from(levels[key.level])}: {owner.label} expects {described.type}"
                 f"{' ' + described.bounds if described.bounds else ''} ({described.help})"
+                f"{_meant(described.type, format_value(value))}"
             ) from None
     try:
         return owner.model(**parsed)
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{owner.label}: {message}") from None
+
+
+def _meant(choices: str, given: str) -> str:
+    """Which of a setting's choices is near to what was given, where there is one."""
+    known = choices.removeprefix("list of ").replace(" or ", "|").split("|")
+    near = [nearest(word.strip(), known) for word in given.split(",") if word.strip() not in known]
+    return next((f"; did you mean '{word}'?" for word in near if word), "") if len(known) > 1 else ""
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ class Keeper(ABC):
     def take_up(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
 
+    def note(self, sentences: Sequence[str]) -> None:  # noqa: B027
+        """Keep what has happened to the data with the run."""
+
 
 class Store(Keeper):
     """Checkpoints of `run`; `flush` brings the trace file up to date and gives its length in bytes."""
@@ -65,6 +68,10 @@ class Store(Keeper):
 
     def load(self) -> Checkpoint:
         return self.checkpoints.load("latest")
+
+    def note(self, sentences: Sequence[str]) -> None:
+        before = self.run.read_record().get("notices") or []
+        self.run.update_record(notices=[*before, *(sentence for sentence in sentences if sentence not in before)])
 
     def take_up(self, checkpoint: Checkpoint) -> None:
         """Cut the trace file to where it was then."""

@@ -35,6 +35,16 @@ class RandomStream:
             raise ConfigError("device=meta: it holds no numbers, so nothing can be drawn or learnt on it")
         self.generator = torch.Generator(device=device)
         self.generator.manual_seed(stream_seed(seed, name))
+        self._start = self.generator.get_state()
+
+    @property
+    def used(self) -> bool:
+        """Whether anything was drawn: until then a stream is what its name and the seed say."""
+        return not torch.equal(self.generator.get_state(), self._start)
+
+    def restart(self) -> None:
+        """Begin again."""
+        self.generator.set_state(self._start)
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers of `shape`."""
@@ -92,8 +102,11 @@ class Streams:
         self.install(name if self.part.rank == 0 else f"{name}/{self.part.rank}")
 
     def state_dict(self) -> dict[str, Any]:
-        """States of all streams, torch's default generators included."""
-        state = {key: stream.state_dict() for key, stream in self._streams.items()}
+        """States of the streams that were drawn from, and of torch's default generators.
+
+        Others are left out: whether a stream was asked for already must not be seen in a checkpoint.
+        """
+        state = {key: stream.state_dict() for key, stream in self._streams.items() if stream.used}
         default = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             default.update({f"cuda{i}": value for i, value in enumerate(torch.cuda.get_rng_state_all())})
@@ -106,7 +119,7 @@ class Streams:
             if key in saved:
                 stream.load_state_dict(saved.pop(key))
             else:
-                stream.generator.manual_seed(stream_seed(self.seed, stream.name))
+                stream.restart()
         self._pending = saved
         for name, value in state["default"].items():
             if name == "cpu":

@@ -14,6 +14,14 @@ from ganglion.engine.contracts import DataSpec, Trace
 
 
 @dataclass(frozen=True)
+class RunPrepared:
+    """What is found out before a run starts, which may take a while: a clause whose subject is the run's tag."""
+
+    tag: str
+    message: str
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """A run begins or goes on. `position` gives the iterations completed so far, for displays with their own timer."""
 

@@ -27,6 +27,7 @@ from ganglion.engine.processors import ChainSettings
 from ganglion.engine.registry import Registered, Registry
 from ganglion.engine.resolution import PRECEDENCE, PRECEDENCE_RULES
 from ganglion.engine.settings import SettingInfo, describe, format_value
+from ganglion.engine.sweeping import SweepSettings
 from ganglion.strategies import api as strategies_api
 from ganglion.strategies.api import AdversarialSettings, AdversarialStrategy
 
@@ -205,6 +206,7 @@ def page_of_keys() -> str:
         ("ganglion sample", options(SampleSettings)),
         ("ganglion evaluate", options(EvaluateSettings)),
         ("ganglion compare", options(CompareSettings)),
+        ("ganglion sweep", options(SweepSettings)),
         ("Which value counts", _precedence()),
     )
     return "# Keys\n\nThe keys of a component stand on the page of its kind.\n" + "".join(

@@ -39,7 +39,8 @@ class AdversarialStrategy(LearningStrategy):
     """Generator against discriminator: a schedule of updates, each of which minimises one player's loss.
 
     A strategy overrides the lowest rung that suffices: `preset` (an objective, a penalty, a processor link by name);
-    `fake` and `scores` (conditions); `discriminator_loss`, `generator_loss`; `train_discriminator`, `train_generator`.
+    `fake` and `scores` (conditions), `blur_deviation` (instance noise); `generator_contest`, `contest`, and a step
+    earlier `generator_loss`, `discriminator_loss`; `train_discriminator`, `train_generator`.
     """
 
     roles: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
@@ -78,9 +79,11 @@ class AdversarialStrategy(LearningStrategy):
         self._iteration = 0
         self._updates = 0  # of the discriminator
         self._last_charges: dict[str, Tensor] = {}  # lazy penalties are reported in between too
-        self._blurs: bool = settings.instance_noise > 0
+        fades = type(self).blur_deviation is not AdversarialStrategy.blur_deviation  # in a way of its own
+        self._blurs: bool = settings.instance_noise > 0 or fades
         self._label_noise: float = getattr(settings, "label_noise", 0.0)
-        falls = self._blurs or any(penalty.settings.final_weight is not None for penalty in self._penalties)
+        weights_fall = any(penalty.settings.final_weight is not None for penalty in self._penalties)
+        falls = weights_fall or (self._blurs and not fades)
         if falls and not context.span.end:
             context.notify("in a run without end instanceNoise and finalWeight never fall; give decayIterations")
         if self._penalties and batch_coupled(self._discriminator):
@@ -173,7 +176,10 @@ class AdversarialStrategy(LearningStrategy):
         return self._objective.discriminator(real_scores, fake_scores)
 
     def generator_loss(self, noise: Tensor, batch: Batch | None, blur: Tensor | None = None) -> Loss:
-        """The objective on fakes made from `noise` (and on real scores, where the objective reads them)."""
+        """The objective on fakes made from `noise` (and on real scores, where the objective reads them).
+
+        `blur` is instance noise for the fakes, where there is any: `seen_fake` adds it.
+        """
         return self.generator_contest(self.seen_fake(noise, batch, blur), batch)
 
     def generator_contest(self, fake: Tensor, batch: Batch | None) -> Loss:
@@ -282,10 +288,18 @@ class AdversarialStrategy(LearningStrategy):
         """The share of the way from `decayStart` to `decayIterations` that is over; 0 in a run without end."""
         return self.context.span.done(self._iteration)
 
+    def blur_deviation(self, iteration: int) -> float:
+        """The standard deviation of instance noise: it falls from `instanceNoise` to 0 over the span of what falls.
+
+        A strategy that overrides it has instance noise in every iteration, with whatever deviation it says.
+        """
+        deviation: float = self.context.settings.instance_noise * (1.0 - self.context.span.done(iteration))
+        return deviation
+
     def _blur(self, count: int) -> Tensor:
         """Instance noise for so many rows, on the discriminator's device."""
-        std: float = self.context.settings.instance_noise * (1.0 - self._done())
-        return self._noise_stream.normal(count, *self._seen).to(self._discriminator_device) * std
+        drawn = self._noise_stream.normal(count, *self._seen).to(self._discriminator_device)
+        return drawn * self.blur_deviation(self._iteration)
 
     def _batch_size(self) -> int:
         """How many rows one update of the generator is about, in this process."""

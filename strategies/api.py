@@ -1,6 +1,6 @@
 """The public names for authors of two-player strategies, objectives and penalties."""
 
-from ganglion.strategies.adversarial import AdversarialStrategy, score_of
+from ganglion.strategies.adversarial import AdversarialStrategy, score_of, shown_rows
 from ganglion.strategies.charges import Charge, Drawn, exposed
 from ganglion.strategies.objectives import cross_entropy
 from ganglion.strategies.penalties import GradientPenalty, input_gradient
@@ -22,4 +22,5 @@ __all__ = [
     "input_gradient",
     "parse_schedule",
     "score_of",
+    "shown_rows",
 ]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu, softplus
 
-from ganglion.engine.api import Objective, Settings, averaged, hookimpl, setting
+from ganglion.engine.api import Objective, PluginError, Settings, averaged, hookimpl, setting
 
 
 class LabelledSettings(Settings):
@@ -213,8 +213,12 @@ def half_square(values: Tensor) -> Tensor:
 
 
 def known(real: Tensor | None) -> Tensor:
-    """The real scores that an objective with `reads_real` is given."""
-    assert real is not None
+    """The real scores that an objective with `reads_real` is given. Raises PluginError where a strategy gives none."""
+    if real is None:
+        raise PluginError(
+            "this objective compares fake scores with real ones in the generator's loss too, and the strategy gives it "
+            "none: use another objective=, or let the strategy call self.played(scores, batch)"
+        )
     return real
 
 

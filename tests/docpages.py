@@ -52,7 +52,7 @@ def commands(block: Block) -> Iterator[list[str]]:
     """The commands of a block, split into words, without comments and what sets up the environment before them."""
     for line in block.text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
-        if words:
+        if words and words[0] != "export":
             start = len(words) - words[::-1].index("&&") if "&&" in words else 0
             if words[0] == "torchrun":  # what several processes carry out
                 start = words.index("ganglion.engine") + 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from commandline import PAIR, call, runs_folder
 from tiny import TINY, learn_tiny, weights_of
 
 from ganglion.engine import execution
@@ -20,6 +23,7 @@ from ganglion.engine.contracts import Loss
 from ganglion.engine.errors import ConfigError
 from ganglion.engine.folders import data_context
 from ganglion.engine.job import JobRequest
+from ganglion.engine.learner import Learner
 from ganglion.engine.registry import Registry
 from ganglion.engine.session import Session
 from ganglion.engine.tracing import interpreted
@@ -232,6 +236,7 @@ def test_auto_measures_where_a_run_is_long_enough(tmp_path: Path, monkeypatch: p
     assert record["execution"]["name"] == "eager"
     assert "does not pay for compiling" in record["execution"]["reason"]
     monkeypatch.setattr(execution, "WORTH", 0.0)
+    monkeypatch.setattr(execution, "SHARE", math.inf)
     for margin, name in ((0.0, "eager"), (1e9, "compile")):
         monkeypatch.setattr(execution, "MARGIN", margin)
         learnt = learn_tiny("NSGAN", tmp_path, tag=name, iterations=4)
@@ -246,10 +251,65 @@ def test_auto_measures_where_a_run_is_long_enough(tmp_path: Path, monkeypatch: p
 @pytest.mark.usefixtures("quick")
 def test_measuring_leaves_the_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "WORTH", 0.0)
+    monkeypatch.setattr(execution, "SHARE", math.inf)
     monkeypatch.setattr(execution, "MARGIN", 0.0)
     measured = learn_tiny("HingeGAN", tmp_path, tag="measured", iterations=6)
     plain = learn_tiny("HingeGAN", tmp_path, tag="plain", iterations=6, execution="eager")
     assert weights_of(measured) == weights_of(plain)
+
+
+@pytest.mark.usefixtures("quick")
+def test_graphs_that_cannot_be_paid_back_are_given_up_after_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "WORTH", 0.0)
+    monkeypatch.setattr(execution, "SHARE", 0.0)
+    given_up = learn_tiny("HingeGAN", tmp_path, tag="given-up", iterations=6)
+    record = json.loads((given_up.directory / "record.json").read_text())
+    assert record["execution"]["name"] == "eager" and record["as_written"] == {}
+    assert re.match(r"making graphs was given up after \d+ s for 1 of them: it takes", record["execution"]["reason"])
+    plain = learn_tiny("HingeGAN", tmp_path, tag="plain", iterations=6, execution="eager")
+    assert weights_of(given_up) == weights_of(plain)
+
+
+def test_how_long_a_run_takes_is_told_from_how_busy_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = assembled("NSGAN", iterations=1000, threads=1)
+    monkeypatch.setattr(execution, "has_compiler", lambda: True)
+    monkeypatch.setattr(execution, "_wall_and_own", lambda session: (0.6, 0.2))
+    decided = execution.settle_execution(session, seconds=0.6)  # 600 s here, and 200 s of a processor: under WORTH
+    assert decided[:2] == ("eager", "a run of about 200 s does not pay for compiling")
+    assert execution.settle_execution(session, seconds=0.1).reason.startswith("a run of about 100 s")  # no need to look
+
+
+def test_ctrl_c_while_graphs_are_made_leaves_nothing_and_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(graph: object, examples: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execution, "inductor", interrupt)
+    monkeypatch.setattr(execution, "has_compiler", lambda: True)
+    monkeypatch.setattr(execution, "WORTH", 0.0)
+    said = call(capsys, "learn", PAIR, "Circle", "strategy=NSGAN", "size=64", "testSize=8", "threads=1", "tag=early")
+    lines = " ".join(said.err.split())
+    assert said.code == 130 and said.out == ""
+    assert lines.startswith("early prepares to learn Circle by NSGAN: measuring how that is fastest here (not with exe")
+    assert "early makes graphs of its losses, which takes some" in lines and "begins" not in lines
+    assert said.err.endswith("learn: stopped: nothing was learnt yet, and nothing of run 'early' is left\n")
+    assert not (runs_folder() / "early").exists()
+
+
+def test_ctrl_c_while_the_first_checkpoint_is_stored_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(learner: object) -> None:
+        assert (tmp_path / "tiny" / "record.json").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Learner, "store_first", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="nothing was learnt yet"):
+        learn_tiny("NSGAN", tmp_path)
+    assert not (tmp_path / "tiny").exists()
 
 
 def test_without_a_compiler_updates_are_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from ganglion.engine.job import JobSettings, named_job, parse_tokens, read_job, 
 from ganglion.engine.registry import Registry
 from ganglion.engine.resolution import Resolver, settings_of
 from ganglion.engine.settings import describe
+from ganglion.engine.sweeping import plan_sweep
 
 OTHERS = {"python3", "python", "pip", ".venv/bin/pip", "source", "pytest"}  # begins of commands that are not ours
 CARRIED_OUT = {
@@ -138,6 +139,8 @@ def understand(words: Sequence[str]) -> None:
         entries, dataset = (*names, None)[:2]
         suite = EXAMPLES / entries
         plan_comparison(registry(plugins), str(suite) if suite.is_file() else entries, dataset, keys)
+    if name == "sweep":
+        plan_sweep(registry(plugins), *(*names, None, None)[:2], keys)
     if name not in ("learn", "verify-resume"):
         return
     job = given["job"]

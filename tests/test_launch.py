@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tiny import QUIET, TINY, learn_tiny, weights_of
 
 from ganglion.engine.commands import job_folders
 from ganglion.engine.errors import ConfigError, StoreError
-from ganglion.engine.job import read_job
+from ganglion.engine.job import naming_plugins, read_job
 from ganglion.engine.launch import learn
 
 
@@ -193,8 +194,15 @@ def test_a_run_made_with_a_plugin_file_says_so_without_it(tmp_path: Path) -> Non
     strategy = next(entry.name for entry in registry.all("strategy") if entry.origin.startswith("file"))
     keys = {**QUIET, "strategy": strategy, "tag": "local", "iterations": 1, "size": 64, "testSize": 8, "batchSize": 4}
     learn("Generator,Discriminator", "Circle", keys, plugins=[str(LOCAL)], runs=tmp_path)
-    with pytest.raises(ConfigError, match=r"unknown strategy .*made with --plugin .*local_plugin.py: give that too"):
+    with pytest.raises(ConfigError, match=rf"^unknown strategy '{strategy}'; it was made with --plugin "):
         learn(None, None, {"tag": "local", "iterations": 2}, runs=tmp_path)
+
+
+def test_what_may_be_meant_is_told_of_a_key_that_was_not_in_the_job() -> None:
+    job = {"strategy": "Mine", "plugins": ["mine.py"], "settings": {"myWeight": 1}}
+    for key, words in (("myweght", "; did you mean 'weight'?; it was made"), ("myWeight", "; it was made")):
+        with pytest.raises(ConfigError, match=re.escape(f"'{key}'{words} with --plugin")), naming_plugins(job, ()):
+            raise ConfigError(f"unknown key '{key}'; did you mean 'weight'?")
 
 
 def test_one_network_for_two_roles_makes_two_instances(tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from ganglion.engine import loading
 from ganglion.engine.cli import cli
 from ganglion.engine.errors import ConfigError, EngineError, PluginError
+from ganglion.engine.hookspecs import KINDS
 from ganglion.engine.launch import learn
 from ganglion.engine.registry import Registry
 
@@ -99,6 +101,13 @@ def test_case_hyphens_underscores_and_blanks_do_not_matter(write: Callable[..., 
     registry = Registry().load([path])
     assert registry.get("criterion", name).name == "Wide_NET-2"
     assert registry.get("criterion", "MW").name == "Wide_NET-2"
+
+
+def test_built_ins_are_asked_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Registry().load()
+    monkeypatch.setattr(loading, "offers", lambda *given: 1 / 0)
+    again = Registry().load()
+    assert again.plugins == first.plugins and all(again.all(kind) == first.all(kind) != [] for kind in KINDS)
 
 
 def test_an_unknown_name_names_the_nearest_or_all() -> None:

@@ -73,7 +73,7 @@ def test_the_written_test_notices_a_strategy_that_does_not_learn(tmp_path: Path)
     new_strategy("MyCalmGAN", str(tmp_path))
     package = tmp_path / "ganglion-my-calm-gan"
     module = package / "my_calm_gan.py"
-    module.write_text(module.read_text().replace("scores) + calm,", "scores) * 0,"))
+    module.write_text(module.read_text().replace("batch) + calm,", "batch) * 0,"))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "kit", str(package)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -89,6 +89,8 @@ def test_the_new_strategy_learns_by_plugin_file_and_its_settings_are_keys(tmp_pa
     )
     assert learnt.outcome.values["calm"] == 0
     assert "generatorScore: 0.9" in (learnt.directory / "job.yaml").read_text()
+    others = {"objective": "relativisticPaired", "instanceNoise": 0.1, "iterations": 1}  # what every game may be given
+    assert learn("Generator,Discriminator", "Circle", {**keys, **others}, plugins=[file]).outcome.status == "finished"
 
 
 @pytest.mark.slow
@@ -131,7 +133,7 @@ def test_names_of_registered_strategies_are_refused(tmp_path: Path, name: str) -
     assert "(from: built-in)" in refusal(name, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["Settings", "Objective", "api", "noise"])
+@pytest.mark.parametrize("name", ["Settings", "Objective", "api", "scores"])
 def test_names_that_the_module_uses_are_refused(tmp_path: Path, name: str) -> None:
     assert "stands for something else" in refusal(name, tmp_path)
 

@@ -278,6 +278,10 @@ def test_a_bad_value_is_answered_with_key_value_and_type() -> None:
     refused("batchSize=many: the job expects int >= 1 (rows per batch)", batchSize="many")
     refused("batchSize=0: the job expects int >= 1 (rows per batch)", batchSize="0")
     refused("batchSize=true: the job expects int >= 1 (rows per batch)", batchSize=True)
+    choices = "collapse|coverage|overpowering|blind|vanishing|divergence|clipping|range|stalled"
+    sentence = f"the job expects list of {choices} (the alarms of the run's health that stop the run)"
+    refused(f"stopOn=range,colapse: {sentence}; did you mean 'collapse'?", stopOn="range,colapse")
+    refused(f"stopOn=xyz: {sentence}", stopOn="xyz")
     refused(
         "discriminator.learningRate=-1: discriminator's method ADAM expects float > 0 (size of the steps)",
         discriminator__learningRate="-1",
@@ -318,6 +322,15 @@ def test_a_key_of_two_components_is_refused_until_it_says_which() -> None:
         resolve(owners, [Level("command line", {"firstKey": "1"})], ())
     made = resolve(owners, [Level("command line", {"A.firstKey": "0.25", "b.first_key": "3"})], ())
     assert [settings.first_key for settings in made.settings] == [0.25, 3]
+
+
+def test_a_key_of_two_components_is_not_one_that_was_given_twice() -> None:
+    owners = [Owner("strategy A", Sample, prefix="A"), Owner("penalty B", Other, prefix="B")]
+    both = {"firstKey": "1", "B.firstKey": "2"}
+    with pytest.raises(ConfigError, match=r"^key 'firstKey' belongs to strategy A and to penalty B; write 'A\.first"):
+        resolve(owners, [Level("command line", both)], ())
+    with pytest.raises(ConfigError, match=r"^'firstKey' and 'B\.firstKey' are one key of penalty B: give it once$"):
+        resolve(owners[1:], [Level("command line", both)], ())
 
 
 def test_a_key_of_the_job_and_of_a_role_clashes_but_two_roles_do_not() -> None:

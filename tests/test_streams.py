@@ -44,9 +44,20 @@ def test_a_state_waits_for_the_stream_that_is_asked_for_later() -> None:
     assert torch.equal(fresh("jitter").normal(5), expected)
 
 
+def test_a_stream_that_was_asked_for_and_not_used_is_in_no_state() -> None:
+    asked, never = Streams(0, CPU), Streams(0, CPU)
+    asked("jitter").normal(3)
+    asked.load_state_dict(never.state_dict())  # as after a measurement
+    assert asked.state_dict()["streams"] == {}
+    first = asked("jitter").normal(3)
+    assert list(asked.state_dict()["streams"]) == ["jitter@cpu"]
+    assert torch.equal(never("jitter").normal(3), first)
+
+
 def test_one_name_on_two_devices_is_two_streams() -> None:
     streams = Streams(0, CPU)
     assert streams("noise", CPU) is streams("noise")
+    streams("noise").normal(1)
     assert len(streams.state_dict()["streams"]) == 1
 
 

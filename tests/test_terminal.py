@@ -29,6 +29,7 @@ from ganglion.engine.trace import (
     Notice,
     RunFailed,
     RunFinished,
+    RunPrepared,
     RunStarted,
     SamplesMade,
     TraceContext,
@@ -131,6 +132,14 @@ def test_plain_lines_from_start_to_end() -> None:
         "",
         "  ganglion sample calm-otter",
     ]
+
+
+def test_what_is_found_out_first_is_told_before_the_start_but_not_to_programs() -> None:
+    prepared = RunPrepared("calm-otter", "prepares to learn Circle by GAN")
+    for quiet, wanted in ((False, ["calm-otter prepares to learn Circle by GAN"]), (True, [])):
+        console = plain()
+        make(console, quiet=quiet).receive(prepared)
+        assert written(console).splitlines() == wanted
 
 
 def test_without_trace_only_start_end_and_problems() -> None:

@@ -10,21 +10,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from commandline import PAIR, call, refused, runs_folder
 from tiny import TINY, learn_tiny
 
-from ganglion.engine import verifying, verifykills
+from ganglion.engine import execution, verifying, verifykills
+from ganglion.engine.contracts import LearnProgress
 from ganglion.engine.errors import InputError, RunError
 from ganglion.engine.job import JobSettings
+from ganglion.engine.launch import learn
 from ganglion.engine.repository import Repository, Run
 from ganglion.engine.verifychild import Template
 from ganglion.engine.verifydifference import compare_runs
 from ganglion.engine.verifying import Templates, two_templates, verify_resume
 from ganglion.engine.verifykills import GOING_ON, LEARNING, STORING, Kill, Moment, planned, shown_iteration
+from ganglion.strategies.api import AdversarialSettings, AdversarialStrategy
 
 EXAMPLE = Path(__file__).parent / "examples" / "local_plugin.py"
 POINTS = {"size": 64, "testSize": 8, "batchSize": 8, "threads": 1, "sampleInterval": 0}
@@ -379,3 +382,25 @@ def test_what_a_run_shows(tmp_path: Path) -> None:
     assert shown_iteration(run) == 12
     run.trace_path.write_text('{"iteration": 11}\n{"itera')  # a line that is being written
     assert shown_iteration(run) == 10
+
+
+class Late(AdversarialStrategy):
+    """Asks for a stream in an iteration, for the first time."""
+
+    Settings = AdversarialSettings
+    preset: ClassVar[dict[str, Any]] = {"method": "SGD", "learningRate": 0.01}
+
+    def process_iteration(self, i: int) -> LearnProgress:
+        self.random("late").normal(1)
+        return super().process_iteration(i)
+
+
+def test_a_measurement_before_the_start_is_not_seen_in_any_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "has_compiler", lambda: True)  # so that auto measures
+    keys = {**POINTS, "iterations": 2, "storeInterval": 1, "keep": 0, "traces": "lines"}
+    for way in ("auto", "eager"):
+        learn(PAIR, "Circle", {**keys, "tag": way, "execution": way}, strategy=Late, runs=tmp_path)
+    compared = compare_runs(*(Repository(tmp_path).run(way) for way in ("auto", "eager")))
+    assert compared.checkpoints == (0, 1, 2) and compared.difference is None

@@ -25,6 +25,7 @@ from ganglion.engine.trace import (
     Notice,
     RunFailed,
     RunFinished,
+    RunPrepared,
     RunStarted,
     TraceContext,
     TracePoint,
@@ -99,6 +100,8 @@ class TerminalTrace(Trace):
     def _show(self, event: Any) -> None:
         if isinstance(event, RunStarted):
             self._start(event)
+        elif isinstance(event, RunPrepared) and not self.quiet:
+            self._print(wrap(event.message, self.console.width, Text(f"{clean_text(event.tag)} ", style="bold")))
         elif isinstance(event, Notice) and self._display is None:
             self._print(notice_lines(event.message, 1, self.console.width))
         elif isinstance(event, RunFailed) and self.state is None:
