@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ganglion.engine.api import Batch, RunError
-from ganglion.engine.fetching import SECONDS, Fetcher
+from ganglion.engine.api import Batch, Fetcher, RunError
 
+SECONDS = 600.0  # a shard that takes longer is an error: nothing ever hangs
 READERS = 2  # threads that read pieces
 NOTHING = Batch(torch.empty(0))  # the rows are in their place
 PATIENCE = 10.0  # seconds that the end of the program waits for what is being read

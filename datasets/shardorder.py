@@ -15,8 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ganglion.engine.api import stream_seed
-from ganglion.engine.processes import Part
+from ganglion.engine.api import Part, stream_seed
 
 KEPT = 2  # windows of a lane whose order is held: the one in use, and the one before or after it
 

@@ -15,8 +15,7 @@ from ganglion.datasets.shardforms import Form, Raw
 from ganglion.datasets.shardmemory import Held
 from ganglion.datasets.shardorder import Mixing, Segment, ShardOrder
 from ganglion.datasets.shardpieces import Pieces, spread
-from ganglion.engine.api import Batch, Dataset, DataSpec, StreamedDataset
-from ganglion.engine.processes import ALONE, Part
+from ganglion.engine.api import Batch, Dataset, DataSpec, Part, StreamedDataset
 
 ORDERS = 3  # epochs whose order is kept
 
@@ -47,7 +46,7 @@ class ShardRows(StreamedDataset):
             raise IndexError(f"expected rows from 0 to {len(self) - 1}")
         segment = torch.searchsorted(self._first, indices, right=True) - 1
         places = self._start[segment] + indices - self._first[segment]
-        return self.form.finished(self._memory(ALONE, 0).rows_of(self._piece[segment], places))
+        return self.form.finished(self._memory(Part(), 0).rows_of(self._piece[segment], places))
 
     def order(self, seed: int, epoch: int, batch_size: int, part: Part) -> ShardOrder:
         key = (seed, epoch, batch_size, part)
@@ -97,14 +96,14 @@ class ShardRows(StreamedDataset):
         """The pieces in memory: as many as the windows of this process's lanes have, and those that are read ahead."""
         with self._lock:
             if self.held is None:
-                slots, largest = self._slots(part if batch_size else ALONE)
+                slots, largest = self._slots(part if batch_size else Part())
                 example = self.form.decoded(_first_row(self.pieces.read(self.segments[0].piece)))
                 self.held = Held(self._decoded, example, slots, largest)
             return self.held
 
     def most_rows(self) -> int:
         """Rows that are in memory at most, where one process reads all lanes."""
-        slots, largest = self._slots(ALONE)
+        slots, largest = self._slots(Part())
         return slots * largest
 
     def _slots(self, part: Part) -> tuple[int, int]:

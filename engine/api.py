@@ -48,6 +48,7 @@ from ganglion.engine.errors import (
     StoreError,
     suggestion,
 )
+from ganglion.engine.fetching import Fetcher
 from ganglion.engine.hookspecs import hookimpl
 from ganglion.engine.launch import learn
 from ganglion.engine.learnt import AlarmSpan, Learnt, open_run, runs
@@ -78,6 +79,7 @@ __all__ = [
     "EngineError",
     "Evaluation",
     "EvaluationContext",
+    "Fetcher",
     "Gate",
     "GradientProcessor",
     "InputError",

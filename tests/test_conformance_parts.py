@@ -75,7 +75,7 @@ def data_keys(dataset: str, folder: Path) -> dict[str, Any]:
     if dataset == "Shards":
         for number in range(4):
             numpy.save(folder / f"part-{number}.npy", numpy.arange(30.0).reshape(15, 2) * (number + 1))
-        return {"path": str(folder / "part-*.npy")}
+        return {"path": str(folder / "part-*.npy"), "testShare": 0.25}
     if dataset == "Images":
         for number in range(30):
             (folder / "pictures" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
