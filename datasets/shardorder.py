@@ -8,6 +8,7 @@ of them.
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -35,6 +36,7 @@ class Mixing(NamedTuple):
     lanes: int
     seed: int
     batch_size: int
+    pieces: int = sys.maxsize  # of a window of each lane: what there is place for in memory
 
 
 class Run(NamedTuple):
@@ -48,12 +50,12 @@ class Run(NamedTuple):
 class Lane:
     """The runs of one lane, in windows."""
 
-    def __init__(self, runs: Sequence[Run], window: int) -> None:
+    def __init__(self, runs: Sequence[Run], window: int, pieces: int) -> None:
         self.windows: list[list[Run]] = [[]]
         self.ends = [0]  # rows of the lane up to and with each window
         for run in runs:
             held = sum(other.rows for other in self.windows[-1])
-            if held and held + run.rows > window:
+            if held and (held + run.rows > window or len(self.windows[-1]) == pieces):
                 self.windows.append([])
                 self.ends.append(self.ends[-1])
             self.windows[-1].append(run)
@@ -78,7 +80,8 @@ class ShardOrder:
         self.begin = epoch * self.rows  # rows before this epoch: batches do not begin anew with it
         cuts = [self._before(lane, self.begin + self.rows) - self._before(lane, self.begin) for lane in range(count)]
         window = max(1, mixing.window // count)
-        self.lanes = [Lane(runs, window) for runs in _dealt(self._shuffled(segments), cuts)]
+        pieces = mixing.pieces * max(1, mixing.lanes // count)
+        self.lanes = [Lane(runs, window, pieces) for runs in _dealt(self._shuffled(segments), cuts)]
         self._entered = entered
 
     def __len__(self) -> int:

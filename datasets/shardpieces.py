@@ -53,6 +53,7 @@ class Pieces:
         self.choice = choice
         self.reading = reading
         self.all = [piece for number, shard in enumerate(shards) for piece in _cut(number, shard.layout, most)]
+        self.largest = max((piece.rows for piece in self.all), default=1)
         self._said: set[int] = set()
 
     def read(self, number: int) -> Raw:
@@ -73,7 +74,9 @@ class Pieces:
         last = piece.first + piece.rows
 
         def action() -> Raw:
-            shard.source.check()
+            for source in (shard.source, shard.labels):
+                if source is not None:
+                    source.check()
             names = [name for name in self.choice.fields() if any(name == field.name for field in shard.layout.fields)]
             found = format_of(shard.source).read(shard.source, shard.layout, names, piece.first, last)
             if shard.labels is not None and shard.label_layout is not None:

@@ -77,7 +77,7 @@ class ShardsSettings(Settings):
     damaged: Literal["fail", "skip", "retry"] = setting(
         "fail", "a shard that cannot be read ends the run, is replaced by rows of others, or is tried again"
     )
-    attempts: int = setting(6, "how often damaged=retry tries, waiting longer each time", ge=2, le=100)
+    attempts: int = setting(6, "how often damaged=retry tries, waiting longer each time", ge=2, le=20)
     sample_rows: int = setting(
         10000, "rows of each part, at most, that pictures, health and evaluation look at", unit="rows", ge=1
     )
@@ -108,7 +108,8 @@ class Shards(DatasetFactory):
     def __init__(self, settings: Any, context: DataContext) -> None:
         super().__init__(settings, context)
         self.scaler: Scaler | None = None  # known once the first shards have been looked at
-        self._sentences: list[str] | None = None  # what is said from the start of learning on
+        self._sentences: list[str] = []  # what `told` gives, to be kept with the run
+        self._loaded = False
         attempts = settings.attempts if settings.damaged == "retry" else 1
         self._patience = Patience(attempts, self._say)
 
@@ -130,7 +131,7 @@ class Shards(DatasetFactory):
             train=rows,
             test=self._rows(form, Pieces(test, plan.choice, reading, plan.most), plan).sample() if test else None,
         )
-        self._sentences = []
+        self._loaded = True
         return splits
 
     def unscale(self, samples: Tensor) -> Tensor:
@@ -138,14 +139,13 @@ class Shards(DatasetFactory):
         return samples if self.scaler is None else self.scaler.inverse(samples)
 
     def told(self) -> list[str]:
-        sentences, self._sentences = self._sentences or [], []
+        sentences, self._sentences = self._sentences, []
         return sentences
 
     def _say(self, sentence: str) -> None:
-        if self._sentences is None:
-            self.context.notify(f"Shards: {sentence}")
-        else:
-            self._sentences.append(f"Shards: {sentence}")
+        self._sentences.append(f"Shards: {sentence}")
+        if not self._loaded:
+            self.context.notify(self._sentences[-1])
 
     # --- which shards there are
 
@@ -255,12 +255,13 @@ class Shards(DatasetFactory):
     def _tell(self, rows: ShardRows, plan: Plan) -> None:
         """Memory is what was asked for, unless shards, or their row groups, are too large for that."""
         memory, asked = rows.most_rows(), plan.window * self.settings.lanes * (1 + self.settings.prefetch)
-        largest = max(piece.rows for piece in rows.pieces.all)
+        largest = rows.pieces.largest
         if largest > plan.window and memory > asked:
-            self._say(
-                f"up to {largest:,} rows are read at once, and window={self.settings.window} has {plan.window:,} for "
-                f"each of {self.settings.lanes} lanes: up to {memory * plan.row_bytes / 1e6:,.0f} MB of rows are in "
-                "memory; smaller shards or row groups, or fewer lanes, take less"
+            self.context.notify(
+                f"Shards: up to {largest:,} rows are read at once, and window={self.settings.window} has "
+                f"{plan.window:,} for each of {self.settings.lanes} lanes: up to "
+                f"{memory * plan.row_bytes / 1e6:,.0f} MB of rows are in memory; "
+                "smaller shards or row groups, or fewer lanes, take less"
             )
 
 

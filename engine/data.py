@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ganglion.engine.contracts import Batch, Dataset, DataSpec, Range
 from ganglion.engine.errors import DataError
+from ganglion.engine.processes import this_process, told_by_all
 
 VALUES_AT_ONCE = 1 << 26
 CHECKED_ROWS = 1024  # of data that are not in memory, where they have more than VALUES_AT_ONCE values
@@ -133,6 +134,24 @@ def data_digest(dataset: Dataset, samples: int = 256) -> str:
                 digest.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
                 digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def refuse_unlike_data(dataset: Dataset, name: str) -> None:
+    """Processes that share a job go through the same rows: each has found them itself, and one may have found others.
+
+    Every process must call it. Raises DataError in all of them where the streamed data of one are not those of the
+    first: where files lie and when they were written may differ, as each machine may have copies of its own.
+    """
+    if this_process().count == 1:
+        return
+    layout = getattr(dataset.streamed(), "order_digest", str)  # how the rows are divided, where the data set says it
+    found = told_by_all(repr((len(dataset), layout())).encode())
+    other = next((rank for rank, told in enumerate(found) if told != found[0]), None)
+    if other is not None:
+        raise DataError(
+            f"{name}: process {other + 1} of {len(found)} has found other data than the first one: its files are not "
+            "the same, or could not all be read when it began; all processes must see the same files"
+        )
 
 
 def _spaced(count: int, samples: int) -> Tensor:

@@ -71,6 +71,11 @@ def _number() -> int:
 def _own_gpu(asked: str) -> int:
     if this_process().count == 1:
         return 0
+    if "LOCAL_RANK" not in os.environ:
+        raise ConfigError(
+            f"{asked}: LOCAL_RANK is not set, which says which GPU of its machine each of several processes has; start "
+            f"them with torchrun, which sets it, or use device=cpu"
+        )
     number, count = _number(), torch.cuda.device_count()
     if number >= count:
         raise ConfigError(

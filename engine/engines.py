@@ -99,6 +99,8 @@ def task_pool(
         _refuse_cluster_keys(address, settings)
         yield Pool("local", Child)
         return
+    if settings.gpus is not None and settings.gpus > 1 and settings.gpus % 1:
+        raise ConfigError(f"gpus={settings.gpus:g}: a run takes a part of one GPU, or a whole number of them")
     from ganglion.engine.rayconnection import connected
     from ganglion.engine.rayplaces import Need, Placement
     from ganglion.engine.raypool import Cluster

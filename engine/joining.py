@@ -29,6 +29,9 @@ PAUSE = 0.05  # seconds between two looks at who has come
 ADDRESS_OF = 0x8915  # SIOCGIFADDR, Linux's question for the address of a network interface
 
 
+_again: bool | None = None  # whether a launch had started the job before this process, once that was asked
+
+
 class Meeting(NamedTuple):
     """The processes of one start, and what they can write down for one another."""
 
@@ -86,8 +89,14 @@ def be_patient(seconds: float) -> None:
 
 
 def _starts(store: Store) -> bool:
-    """Count a start where the launcher keeps its numbers; whether there was one before."""
-    return int(store.add("ganglion/starts", 1)) > 1
+    """Count the start of this process where the launcher keeps its numbers; whether there was one before.
+
+    A process may learn several times, one job after another: that is one start.
+    """
+    global _again  # noqa: PLW0603
+    if _again is None:
+        _again = int(store.add("ganglion/starts", 1)) > 1
+    return _again
 
 
 def _meet(store: Store, launch: Launch, patience: float) -> tuple[str, bool]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ganglion.engine.assembly import assemble, resolve_job
 from ganglion.engine.contracts import Trace
-from ganglion.engine.data import check_finite
+from ganglion.engine.data import check_finite, refuse_unlike_data
 from ganglion.engine.errors import ConfigError, EngineError, PluginError, RunError, StoreError, fold
 from ganglion.engine.execution import refusals, settle_execution, to_measure
 from ganglion.engine.folders import data_context
@@ -126,10 +126,10 @@ def _live(part: Part, registry: Registry, given: Given, notify: Callable[[str], 
         initial = None if resumed else weights_of(repository)
         with _staying(PluginError):
             session = assemble(registry, asked, data_context(notify), initial, part)
-    with stage(part), _staying(PluginError):  # from here on networks may compute in all processes together
-        notices = [*session.notices, *_checked(session, run if resumed else None)]
-    share_weights(part, session.networks)
-    try:
+    with closing(session.sampler):
+        with stage(part), _staying(PluginError):
+            notices = [*session.notices, *_checked(session, run if resumed else None)]
+        _tried(part, session)
         if run is None:
             names = (asked.networks, session.plan.dataset.name, session.plan.strategy.name)
             run = repository.run(repository.fresh_tag(*names))
@@ -142,8 +142,6 @@ def _live(part: Part, registry: Registry, given: Given, notify: Callable[[str], 
             return Learnt(run, outcome, registry)
         finally:
             run.release()
-    finally:
-        session.sampler.close()
 
 
 def _take(repository: Repository, run: Run, clean: bool, resumed: bool) -> None:
@@ -168,14 +166,16 @@ def _follow(part: Part, registry: Registry, given: Given, notify: Callable[[str]
         asked = _asked(given, told["stored"])
         initial = None if told["resumed"] else weights_of(Repository(given.runs))
         session = assemble(registry, asked, data_context(lambda sentence: None), initial, part)
-    with stage(part), _staying(PluginError):
-        _checked(session, None)
-    share_weights(part, session.networks)
-    try:
+    with closing(session.sampler):
+        with stage(part), _staying(PluginError):
+            _checked(session, None)
+        _tried(part, session)
         with stage(part):
             pass  # the first process takes the run's directory
         tag = tell(part)["tag"]
         learner = Learner(session, FollowingStore(part, session.plan.job.seed, told["resumed"]), Traces([]))
+        with stage(part):
+            pass  # the first process settles a chosen execution
         with stage(part):
             if told["resumed"]:
                 take_up(learner, learner.store.load())
@@ -185,8 +185,6 @@ def _follow(part: Part, registry: Registry, given: Given, notify: Callable[[str]
         with _staying(RunError), explained(part, session.plan.job.patience):
             outcome = learner.learn()
         return Learnt(Repository(given.runs).run(tag), outcome, registry)
-    finally:
-        session.sampler.close()
 
 
 def _goes_on(run: Run, whole: bool) -> bool:
@@ -235,17 +233,26 @@ def _asked(given: Given, stored: Mapping[str, Any] | None) -> JobRequest:
 
 
 def _checked(session: Session, resumed: Run | None) -> list[str]:
-    """The last checks before anything is written. Raises InputError."""
-    rehearse(session)
+    """The last checks that each process makes by itself, before anything is written. Raises InputError."""
     for part in (session.data.train, session.data.validation, session.data.test):
         if part is not None:
             check_finite(part, session.plan.dataset.name)
-    can_validate(session)
     if resumed is None:
         return []
     refuse_other_data(resumed, session)
+    notices = refuse_other_processes(resumed, session)
     tag = session.plan.job.init_tag
-    return [f"initTag={tag} is not used: the run goes on with its own weights"] if tag is not None else []
+    unused = [f"initTag={tag} is not used: the run goes on with its own weights"] if tag is not None else []
+    return [*unused, *notices]
+
+
+def _tried(part: Part, session: Session) -> None:
+    """Let networks compute, in all processes together where they are divided, and begin with the same weights."""
+    with stage(part), _staying(PluginError):
+        refuse_unlike_data(session.data.train, session.plan.dataset.name)
+        rehearse(session)
+        can_validate(session)
+    share_weights(part, session.networks)
 
 
 def _carry_out(
@@ -265,14 +272,14 @@ def _carry_out(
         with stage(part):
             chosen = session.plan.job.execution != "auto"
             execution = settle_execution(session) if chosen else None  # a stored state may hold that of graphs
-            other = refuse_other_processes(run, session) if resumed else []
+        with stage(part):  # going on is an exchange, and comes first
             damaged = go_on(run, learner) if resumed else []
             if not any(trace.shows for trace in traces.traces):  # this must be said, whatever is shown
                 for sentence in damaged:
                     notify(sentence)
             _announce(run, session, traces)
             threads = settle_threads(session)
-            said = [*notices, *damaged, *other, *threads.notices, *slower_in_bf16(session)]
+            said = [*notices, *damaged, *threads.notices, *slower_in_bf16(session)]
             say = partial(_prepare, run, traces)
             execution = execution or settle_execution(session, threads.seconds, say)
             session.plan.values[session.plan.key("execution")] = execution.name

@@ -20,7 +20,7 @@ from ganglion.engine.dividing import Shards, collected, divided
 from ganglion.engine.errors import DivergedError, RunError
 from ganglion.engine.health.reader import HealthReader
 from ganglion.engine.memory import enough_memory
-from ganglion.engine.processes import averaged, this_process, told_by_all
+from ganglion.engine.processes import averaged, this_process, told_by_all, told_by_first
 from ganglion.engine.session import Session, make_samples
 from ganglion.engine.store import Keeper
 from ganglion.engine.streams import RandomStream
@@ -229,7 +229,7 @@ class Learner:
             self.store.note(sentences)
 
     def _validate(self) -> str | None:
-        values = validate(self.session)
+        values = alike(validate(self.session))
         loss = values.get("loss", math.nan)
         if math.isnan(loss):
             raise DivergedError(f"the validation loss is not a number at iteration {self.iteration}")
@@ -245,8 +245,11 @@ class Learner:
         reading = self.health.read(self.iteration, self.values)
         self.traces(reading)
         fatal = [alarm.sentence for alarm in reading.alarms if alarm.kind in self.job.stop_on]
-        self._stopped = bool(fatal)
-        return fatal[0] if fatal else None
+        reason = fatal[0] if fatal else ""
+        if this_process().count > 1:  # all stop or none: statistics of each process's own rows show different figures
+            reason = told_by_first(None if this_process().rank else reason.encode()).decode()
+        self._stopped = bool(reason)
+        return reason or None
 
     def make_pictures(self) -> None:
         """Samples from the noise of stream `pictures`, always the same, for the traces to draw."""
@@ -351,6 +354,14 @@ def read_values(values: Mapping[str, Tensor]) -> dict[str, float]:
         [value.detach().to(torch.float64 if value.device.type == "cpu" else torch.float32) for value in values.values()]
     )
     return dict(zip(values, numbers.tolist(), strict=True))
+
+
+def alike(values: dict[str, float]) -> dict[str, float]:
+    """The means of figures over the processes: what each decides by them must be the same in all."""
+    if this_process().count == 1:
+        return values
+    every: list[dict[str, float]] = [json.loads(each) for each in told_by_all(json.dumps(values).encode())]
+    return {name: sum(each[name] for each in every) / len(every) for name in values}
 
 
 def _stalled(losses: deque[float], threshold: float | None, name: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -45,9 +45,9 @@ class Remote:
     def _explained(self, action: str, name: str) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError:
-            raise
         except Exception as error:  # every driver has errors of its own
+            if isinstance(error, FileNotFoundError) and action != "write":
+                raise  # there is none, which is no failure
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise StoreError(f"cannot {action} {self.url}/{name}: {text}") from error
 
@@ -81,6 +81,17 @@ class Remote:
             self.system.rm(self._path(folder), recursive=True)
 
 
+class Gone(Exception):
+    """A file of a checkpoint here cannot be read, e.g. for the checkpoint was removed in this moment."""
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return files.read_bytes(path)
+    except StoreError as error:
+        raise Gone(str(error)) from error
+
+
 class Mirror:
     """Keeps a run's folder at a URL: a checkpoint is there, whole, before anything that names it.
 
@@ -99,10 +110,13 @@ class Mirror:
         self.fetch()
 
     def fetch(self) -> None:
-        """Fetch what there is. Raises StoreError."""
-        for name in self.remote.names():
+        """Fetch what there is, but for checkpoints of which only a part arrived there. Raises StoreError."""
+        names = self.remote.names()
+        for name in names:
             parts = PurePosixPath(name).parts
             if name == OWNER or ".." in parts or parts[0] == self.without:
+                continue
+            if parts[0] == CHECKPOINTS and len(parts) > 2 and f"{CHECKPOINTS}/{parts[1]}/{MANIFEST}" not in names:
                 continue
             data = self.remote.read(name)
             if data is not None:
@@ -126,18 +140,27 @@ class Mirror:
         documents = self._documents()  # read first: what they name is there now
         if not any(self._is_new(name, data) for name, data in documents.items()):
             return True
-        if self.remote.read(OWNER) != self.mark:
-            raise StoreError(f"{self.remote.url} is kept by another process by now")
+        self._require_mine()
         try:
             there = self._checkpoints()
-        except (FileNotFoundError, StoreError):
+        except Gone:
             return False
-        for name in sorted(documents, key=lambda name: (name in NAMING, NAMING.index(name) if name in NAMING else 0)):
-            if self._is_new(name, documents[name]):
-                self.remote.write(name, documents[name])
-                self._note(name, documents[name])
+        self._write({name: data for name, data in documents.items() if name not in NAMING})
+        self._require_mine()  # asked again: the checkpoints may have taken minutes
+        self._write({name: documents[name] for name in NAMING if name in documents})
         self._forget(there)
         return True
+
+    def _require_mine(self) -> None:
+        if self.remote.read(OWNER) != self.mark:
+            raise StoreError(f"{self.remote.url} is kept by another process by now")
+
+    def _write(self, documents: Mapping[str, bytes]) -> None:
+        """Upload those that are new."""
+        for name, data in documents.items():
+            if self._is_new(name, data):
+                self.remote.write(name, data)
+                self._note(name, data)
 
     def _documents(self) -> dict[str, bytes]:
         """The contents of all files but the checkpoints', by their names."""
@@ -156,20 +179,23 @@ class Mirror:
         there = {name for name in files.names(self.folder / CHECKPOINTS) if ITERATION.fullmatch(name)}
         for iteration in sorted(there, key=int):
             folder, place = self.folder / CHECKPOINTS / iteration, f"{CHECKPOINTS}/{iteration}"
-            manifest = files.read_bytes(folder / MANIFEST)
+            manifest = _read(folder / MANIFEST)
             if self._is_new(f"{place}/{MANIFEST}", manifest):
                 for name in sorted(set(files.names(folder)) - {MANIFEST}):
-                    self.remote.write(f"{place}/{name}", files.read_bytes(folder / name))
+                    self.remote.write(f"{place}/{name}", _read(folder / name))
                 self.remote.write(f"{place}/{MANIFEST}", manifest)
                 self._note(f"{place}/{MANIFEST}", manifest)
         return there
 
     def _forget(self, there: set[str]) -> None:
         """Remove checkpoints that are no longer here."""
-        for name in [name for name in self.kept if name.endswith(f"/{MANIFEST}")]:
-            if PurePosixPath(name).parent.name not in there:
-                self.remote.remove(str(PurePosixPath(name).parent))
-                del self.kept[name]
+        manifests = [PurePosixPath(name) for name in self.kept if name.endswith(f"/{MANIFEST}")]
+        gone = [manifest for manifest in manifests if manifest.parent.name not in there]
+        if gone:
+            self._require_mine()
+        for manifest in gone:
+            self.remote.remove(str(manifest.parent))
+            del self.kept[str(manifest)]
 
 
 @contextmanager
@@ -184,7 +210,7 @@ def mirrored(url: str, folder: Path, without: str = "") -> Iterator[None]:
 
     def watch() -> None:
         while not over.wait(PAUSE):
-            with suppress(StoreError):
+            with suppress(StoreError, OSError):  # also a folder that went while it was listed
                 mirror.keep()
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -194,5 +220,5 @@ def mirrored(url: str, folder: Path, without: str = "") -> Iterator[None]:
     finally:
         over.set()
         watcher.join()
-        if not mirror.keep():
-            mirror.keep()
+        if not mirror.keep() and not mirror.keep():
+            raise StoreError(f"{folder}: a checkpoint cannot be read, so {url} does not have all of the run")

@@ -14,6 +14,7 @@ from ganglion.engine.errors import StoreError
 from ganglion.engine.locks import is_held
 from ganglion.engine.repository import COMPARISON, SWEEP, Repository, RunInfo
 from ganglion.engine.tables import format_duration, print_json, print_table
+from ganglion.engine.tags import is_tag
 from ganglion.engine.taskqueue import QUEUE, RUNNING, WAITING, read_queue
 
 RECORDS = (COMPARISON, SWEEP)  # what says of a folder that it holds the runs of one command
@@ -55,7 +56,7 @@ def _of_job(folder: Path, record: Path) -> Iterator[Queued]:
     recorded = _recorded(record) or _recorded(folder / SWEEP)
     there = Repository(folder / RUNS)
     names = dict.fromkeys([*recorded, *queue, *(there.tags() if files.names(folder / RUNS) else [])])
-    for name in names:
+    for name in filter(is_tag, names):  # a file that was written by hand may have others
         task, kept = queue.get(name, {}), recorded.get(name, {})
         run = there.run(name)
         info = run.info() if run.exists else None

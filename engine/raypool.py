@@ -14,6 +14,7 @@ from ganglion.engine.rayconnection import last_line
 from ganglion.engine.rayplaces import Need, Node, Placement, chosen, read_nodes, refuse_too_much
 
 LOOKED = 1.0  # seconds for which what is known of the nodes is taken as true
+URGENT = 5.0  # seconds that a task which is to end at once may take before it counts as ended
 CALLS = 3  # methods of a carrier that may be under way at the same time
 
 
@@ -54,11 +55,19 @@ class Cluster:
         """Hand a task to the cluster."""
         return RayWorker(self, name, task)
 
-    def made(self) -> Any:
-        """A carrier for one task, on whichever node has room for it first."""
+    def look_again(self) -> None:
+        """What is known of the nodes is not true any more."""
+        self._looked = -LOOKED
+
+    def among(self) -> tuple[str, ...]:
+        """The identities of the nodes for one task; nothing where it may be any."""
+        return tuple(node.identity for node in self.allowed()) if self.placement.restricts else ()
+
+    def made(self, among: tuple[str, ...]) -> Any:
+        """A carrier for one task, on whichever of these nodes has room for it first."""
         options: dict[str, Any] = {"num_cpus": self.need.cpus, "num_gpus": self.need.gpus, "max_concurrency": CALLS}
-        if self.placement.restricts:
-            options["label_selector"] = {"ray.io/node-id": f"in({','.join(node.identity for node in self.allowed())})"}
+        if among:
+            options["label_selector"] = {"ray.io/node-id": f"in({','.join(among)})"}
         return self.carrier.options(max_restarts=0, **options).remote()
 
 
@@ -73,12 +82,14 @@ class RayWorker:
         self.node = ""  # nothing while it waits for one
         self.lost = 0
         self.told = False
+        self.urged: float | None = None  # when it was told to end at once
         self.outcome: dict[str, Any] | None = None
         self._begin()
 
     def _begin(self) -> None:
         self.node = ""
-        self.carrier = self.cluster.made()
+        self.among = self.cluster.among()
+        self.carrier = self.cluster.made(self.among)
         self.place = self.carrier.node.remote()
         self.answer = self.carrier.carry_out.remote(self.name, self.order)
 
@@ -92,15 +103,18 @@ class RayWorker:
         if self.outcome is None:
             if self._is_there(self.answer):
                 self._fetch()
+            elif self.urged is not None and time.monotonic() - self.urged > URGENT:  # its node is out of reach
+                self._over({"status": "stopped"}, killed=True)
             elif not self.node:
                 self._find()
         return self.outcome is not None
 
     def stop(self, at_once: bool = False) -> None:
         """Ask it to store and stop, or end it at once; one that waits for a node does not begin."""
-        if self.outcome is not None:
+        if self.outcome is not None or self.urged is not None:
             return
         self.told = True
+        self.urged = time.monotonic() if at_once else None
         if self.node or self._is_there(self.place):
             self.carrier.stop.remote(at_once)
         else:
@@ -131,8 +145,13 @@ class RayWorker:
         if self._is_there(self.place):
             with suppress(self.cluster.ray.exceptions.RayError):
                 self.node = self.cluster.name_of(self.cluster.ray.get(self.place))
-        elif not self.cluster.allowed():
+            return
+        allowed = self.cluster.allowed()
+        if not allowed:
             self._fail("no node is left that has room for it")
+        elif self.among and not any(node.identity in self.among for node in allowed):
+            self._end()  # all that it may be on were lost before it was: it would wait for ever
+            self._begin()
 
     def _fetch(self) -> None:
         errors = self.cluster.ray.exceptions
@@ -149,6 +168,7 @@ class RayWorker:
     def _lose(self, error: Exception) -> None:
         """Its node, or what carried it out there, is gone: it goes on elsewhere, unless it was to stop anyhow."""
         where = f"node {self.node}" if self.node else "its node"
+        self.cluster.look_again()
         if self.told:
             self._over({"status": "stopped"}, killed=True)
         elif "creation task" in str(error):

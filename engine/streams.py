@@ -86,12 +86,23 @@ class Streams:
 
     def __call__(self, name: str, device: torch.device | None = None) -> RandomStream:
         device = device or self.device
-        key = f"{name}@{device}"
+        key = self._own_key(f"{name}@{device}")
         if key not in self._streams:
             self._streams[key] = RandomStream(self.seed, name, device, self.part)
             if key in self._pending:
                 self._streams[key].load_state_dict(self._pending.pop(key))
         return self._streams[key]
+
+    def _own_key(self, key: str) -> str:
+        """A key, stored or not, as this process says it: of several, each has its own GPU, and leaves its number out.
+
+        Alone, the GPU of a key without a number is this one's.
+        """
+        name, _, device = key.rpartition("@")
+        kind = device.partition(":")[0]
+        if self.part.count > 1:
+            return f"{name}@{kind}"
+        return f"{name}@{self.device}" if device == kind == torch.device(self.device).type else key
 
     def install(self, name: str) -> None:
         """Seed torch's default generators (dropout, initialisation) as stream `name`."""
@@ -114,7 +125,7 @@ class Streams:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave; a stream that it does not have starts anew."""
-        saved = dict(state["streams"])
+        saved = {self._own_key(key): value for key, value in state["streams"].items()}
         for key, stream in self._streams.items():
             if key in saved:
                 stream.load_state_dict(saved.pop(key))
@@ -124,7 +135,7 @@ class Streams:
         for name, value in state["default"].items():
             if name == "cpu":
                 torch.set_rng_state(value.cpu())
-            elif torch.cuda.is_available():
+            elif torch.cuda.is_available() and int(name.removeprefix("cuda")) < torch.cuda.device_count():
                 torch.cuda.set_rng_state(value.cpu(), int(name.removeprefix("cuda")))
 
 

@@ -32,7 +32,7 @@ def taken(sweep: Sweep, lag: int) -> Iterator[tuple[StudyFile, int]]:
     files.make_folder(folder)
     with FileLock.acquire(folder / "lock", f"sweep '{sweep.tag}'"):
         files.sweep(folder)
-        if sweep.settings.clean:
+        if sweep.settings.clean or not (folder / STUDY).exists():  # runs without one are what a crash left
             _clean(folder)
         try:
             with StudyFile.opened(folder / STUDY, sweep.aim.lower) as file:

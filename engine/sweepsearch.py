@@ -146,10 +146,10 @@ class Search:
         """Decide what a trial has come to. One that was stopped, but not by its pruner, is left to go on."""
         facts: dict[str, Any] = {key: result[key] for key in FACTS if key in result}
         stop_at = self._reviews[trial.number].stop_at
-        if result["status"] == "failed":
-            trial.state = "failed"
-        elif stop_at is not None:  # also where it came to its end before it was told to stop
+        if stop_at is not None:  # also where it came to its end, or failed, before it was told to stop
             trial.state, facts["prunedAt"] = "pruned", stop_at
+        elif result["status"] == "failed":
+            trial.state = "failed"
         elif result["status"] == "stopped":
             self._left.append(trial.number)
         else:

@@ -40,6 +40,26 @@ class Space:
             return {key: value for key, value in drawn.items() if key not in unused}
         return drawn
 
+    def combinations(self) -> Iterator[dict[str, Drawn]]:
+        """Every trial that choices and whole numbers can make, the last key fastest; one may come several times."""
+        places: list[int] = []  # of the values, in the order in which they are picked
+        while True:
+            sizes: list[int] = []
+
+            def pick(each: Range, sizes: list[int] = sizes) -> Drawn:
+                values = each.choices or range(int(each.low), int(each.high) + 1)
+                if len(sizes) == len(places):
+                    places.append(0)
+                sizes.append(len(values))
+                return values[places[len(sizes) - 1]]
+
+            yield self.draw(pick)
+            while places and places[-1] + 1 == sizes[len(places) - 1]:
+                places.pop()
+            if not places:
+                return
+            places[-1] += 1
+
     def keys(self, drawn: Mapping[str, Drawn]) -> dict[str, str]:
         """All keys of one trial, as text."""
         with suppress(ConfigError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from ganglion.engine.errors import ConfigError
@@ -69,6 +71,25 @@ def quietly() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
+class Grid:
+    """The combinations of a space, made when they are asked for, each once."""
+
+    def __init__(self, space: Space) -> None:
+        self._rest = space.combinations()
+        self._made: list[dict[str, Drawn]] = []
+
+    def first_but(self, before: Sequence[Trial]) -> dict[str, Drawn] | None:
+        """The first that none of these trials has; None where all have been there."""
+        had = {frozenset(each.drawn.items()) for each in before}
+        found = (drawn for drawn in itertools.chain(self._made, self._more()) if frozenset(drawn.items()) not in had)
+        return next(found, None)
+
+    def _more(self) -> Iterator[dict[str, Drawn]]:
+        for drawn in self._rest:
+            self._made.append(drawn)
+            yield drawn
+
+
 @dataclass(frozen=True)
 class Drawing:
     """How a sweep draws and stops: a trial depends on the seed, its number, and the trials that it is given."""
@@ -83,11 +104,15 @@ class Drawing:
 
     def draw(self, number: int, before: Sequence[Trial]) -> dict[str, Drawn] | None:
         """The values of trial `number`; None where every combination has been there."""
+        if self.sampler == "grid":
+            return self._grid.first_but(before)
         with quietly():
             trial = self.study(before, self._sampler(stream_seed(self.seed, f"trial {number}") % 2**32)).ask()
-            drawn = self.space.draw(lambda each: self._suggested(trial, each))
-        again = self.sampler == "grid" and any(each.drawn == drawn for each in before)
-        return None if again else drawn
+            return self.space.draw(lambda each: self._suggested(trial, each))
+
+    @cached_property
+    def _grid(self) -> Grid:
+        return Grid(self.space)
 
     def _suggested(self, trial: Any, each: Range) -> Drawn:
         if each.kind == "choice":
@@ -103,7 +128,7 @@ class Drawing:
 
         if self.sampler == "tpe":
             return samplers.TPESampler(seed=seed)
-        return samplers.RandomSampler(seed) if self.sampler == "random" else samplers.BruteForceSampler(seed)
+        return samplers.RandomSampler(seed)
 
     def study(self, trials: Iterable[Trial], sampler: BaseSampler | None = None, pruned: bool = False) -> Study:
         """A study in memory that has seen these trials; what failed counts as worse than all others."""

@@ -25,8 +25,7 @@ def _of_whole_batch(kind: type[nn.Module]) -> type[nn.Module]:
 
     class WholeBatch(kind):  # type: ignore[misc, valid-type]
         def forward(self, input: Tensor) -> Tensor:
-            counts = self.training or self.running_mean is None
-            if not counts or this_process().count == 1:
+            if not self.training or this_process().count == 1:  # the first process alone may judge
                 normalised: Tensor = super().forward(input)
                 return normalised
             self._check_input_dim(input)

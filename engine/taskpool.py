@@ -152,7 +152,7 @@ def run_tasks(
     more, watched = True, time.monotonic()
     with _signals() as received:
         try:
-            told_at, told = 0.0, 0
+            told_at, told, named = 0.0, 0, set[str]()
             while running or (more and not received):
                 while more and len(running) < workers and not received:
                     following = next(waiting, END)
@@ -168,13 +168,16 @@ def run_tasks(
                 if told and time.monotonic() - told_at > PATIENCE:
                     _stop(running.values(), at_once=True)
                 if not told and time.monotonic() - watched > WATCHED:
-                    _stop([running[name] for name in watch() if name in running])
+                    fresh = [name for name in watch() if name in running and name not in named]
+                    named.update(fresh)  # told once: a second signal would end one that is being judged
+                    _stop([running[name] for name in fresh])
                     watched = time.monotonic()
                 for name in [name for name, worker in running.items() if worker.ended()]:
                     worker = running.pop(name)
                     result = worker.result()
-                    if told and result["status"] == "failed" and worker.killed:
+                    if (told or name in named) and result["status"] == "failed" and worker.killed:
                         result = {"status": "stopped"}  # it had not begun to learn, or was being judged
+                    named.discard(name)
                     ended(name, result, worker.seconds)
                 time.sleep(PAUSE)
         finally:

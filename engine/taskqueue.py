@@ -31,7 +31,9 @@ class Queue:
             "engine": engine,
             "node": this_node(),
             "process": os.getpid(),
-            "tasks": read_queue(path),
+            "tasks": {  # what another command had under way is so no more
+                name: task for name, task in read_queue(path).items() if task.get("state") not in (RUNNING, WAITING)
+            },
         }
         self.changed = False
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from ganglion.engine.checkpoint_files import Checkpoint, read_checkpoint, serialise
 from ganglion.engine.device import take_own_gpu
@@ -21,7 +21,7 @@ from ganglion.engine.errors import ConfigError, EngineError, RunError
 from ganglion.engine.files import write_new
 from ganglion.engine.joining import Meeting, be_patient, joined, started_before, tell_once
 from ganglion.engine.launcher import by_torchrun, launched, restarts_left, undisturbed, watched
-from ganglion.engine.processes import Part, gathered, largest, this_process, told_by_all, told_by_first
+from ganglion.engine.processes import Part, largest, this_process, told_by_all, told_by_first
 from ganglion.engine.store import MAY_BE_INFINITE, Keeper, Store, Weights
 from ganglion.engine.streams import stream_seed
 
@@ -162,7 +162,9 @@ def explained(part: Part, patience: float) -> Iterator[None]:
             _told(str(error))
         raise
     except Exception as error:
-        if part.rank and _told(f"process {part.rank + 1} of {part.count}: {type(error).__name__}: {error}").told:
+        sentence = f"{type(error).__name__}: {error}"
+        said = _told(f"process {part.rank + 1} of {part.count}: {sentence}" if part.rank else sentence)
+        if part.rank and said.told:
             raise FailedElsewhere(1) from error
         raise
 
@@ -271,12 +273,17 @@ class FollowingStore(Keeper):
         kept = checkpoint.state.get("generators", [])
         default = checkpoint.state["session"]["streams"]["default"]
         if self.part.rank < len(kept):
-            default["cpu"] = kept[self.part.rank]
+            default.update(_unjoined(kept[self.part.rank]))
         else:
-            fresh = torch.Generator()
-            fresh.manual_seed(stream_seed(self.seed, "network", self.part.rank, checkpoint.iteration))
-            default["cpu"] = fresh.get_state()
+            default.update(self._fresh(checkpoint.iteration))
         return checkpoint
+
+    def _fresh(self, iteration: int) -> dict[str, torch.Tensor]:
+        """Where torch's default generators begin in a process that was not there before."""
+        seed, own, found = stream_seed(self.seed, "network", self.part.rank, iteration), _own_cuda(), {}
+        for name, device in {"cpu": "cpu", **({own: own.replace("cuda", "cuda:")} if own else {})}.items():
+            found[name] = torch.Generator(device).manual_seed(seed).get_state()
+        return found
 
     def take_up(self, checkpoint: Checkpoint) -> None:
         """Nothing here is cut back: the first process keeps the trace."""
@@ -289,12 +296,33 @@ def share_weights(part: Part, networks: Mapping[str, nn.Module]) -> None:
     with torch.no_grad():
         for network in networks.values():
             for tensor in (*whole_parameters(network), *network.buffers()):
-                tensor.copy_(gathered(tensor.unsqueeze(0))[0])
+                flat = tensor.detach().contiguous().view(-1).view(torch.uint8)  # bytes: of whatever type it is
+                if flat.numel():
+                    distributed.broadcast(flat, 0)
+                    tensor.copy_(flat.view(tensor.dtype).view(tensor.shape))
 
 
 def _generator() -> bytes:
-    """The state of torch's default generator, which dropout draws from: each process has its own."""
-    return torch.get_rng_state().numpy().tobytes()
+    """The states of torch's default generators, which dropout draws from: each process has its own, its GPU's behind.
+
+    How long that of the CPU is does not change, so that those of a run that was stored without a GPU's are read too.
+    """
+    own = torch.get_rng_state().numpy().tobytes()
+    return own + torch.cuda.get_rng_state().numpy().tobytes() if _own_cuda() else own
+
+
+def _unjoined(states: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What `_generator` has put together, by the names that a checkpoint has for them."""
+    size, own = len(torch.get_rng_state()), _own_cuda()
+    found = {"cpu": states[:size]}
+    if own and len(states) > size:
+        found[own] = states[size:]
+    return found
+
+
+def _own_cuda() -> str | None:
+    """How a checkpoint calls this process's GPU, where it computes on one."""
+    return f"cuda{torch.cuda.current_device()}" if torch.cuda.is_available() and torch.cuda.is_initialized() else None
 
 
 def _packed(checkpoint: Checkpoint) -> bytes:

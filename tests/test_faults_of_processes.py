@@ -21,7 +21,7 @@ from faultbench import become, warm
 from torch import nn
 from torch.distributed import HashStore
 
-from ganglion.engine import joining, launcher
+from ganglion.engine import joining, launch, launcher
 from ganglion.engine.cli import main
 from ganglion.engine.errors import ConfigError, DivergedError, RunError
 from ganglion.engine.joining import Meeting, tell_once
@@ -30,6 +30,7 @@ from ganglion.engine.learner import Learner
 from ganglion.engine.processes import Part
 from ganglion.engine.resuming import refuse_other_processes
 from ganglion.engine.runs import Run
+from ganglion.engine.samplers import BatchSampler
 
 KEYS = ("execution=eager", "iterations=12", "traceInterval=1", "storeInterval=5", "healthInterval=0")
 SECONDS = 60.0  # after which a process counts as hung
@@ -39,6 +40,12 @@ SECONDS = 60.0  # after which a process counts as hung
 def imported() -> None:
     """What the forked processes share."""
     warm()
+
+
+@pytest.fixture(autouse=True)
+def unstarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test has counted the start of this process."""
+    monkeypatch.setattr(joining, "_again", None)
 
 
 class Ended(NamedTuple):
@@ -175,12 +182,14 @@ def test_nobody_waits_longer_than_the_jobs_patience(tmp_path: Path) -> None:
     assert first.err.count("has waited 1 s (patience) for another, which is cut off, stopped or too slow") == 1
 
 
+@pytest.mark.parametrize("wrong", [0, 1])
 @pytest.mark.parametrize("error", [RunError("boom"), ValueError("boom")])
-def test_what_goes_wrong_in_one_process_is_said_once_and_recorded(tmp_path: Path, error: Exception) -> None:
-    first, second = shared("wrong", tmp_path, fault=lambda rank: at(7, fail(error)) if rank == 1 else None)
+def test_what_goes_wrong_in_one_process_is_said_once_and_recorded(tmp_path: Path, error: Exception, wrong: int) -> None:
+    first, second = shared("wrong", tmp_path, fault=lambda rank: at(7, fail(error)) if rank == wrong else None)
     assert (first.code, second.code) == (1, 1)
-    said = "process 2 of 2: boom" if isinstance(error, RunError) else "process 2 of 2: ValueError: boom"
-    assert (first.err + second.err).count(said) == 1
+    said = ("process 2 of 2: " if wrong else "") + ("boom" if isinstance(error, RunError) else "ValueError: boom")
+    told = first.err + second.err
+    assert told.count(said) == 1 + ("Traceback" in told) and told.count("learn: ") == 1 and "lost another" not in told
     assert record(tmp_path, "wrong")["reason"] == said
     assert "Traceback" not in first.err + second.err or isinstance(error, ValueError)
 
@@ -212,6 +221,21 @@ def test_a_process_whose_launcher_is_gone_stores_and_stops(tmp_path: Path, monke
         assert time.monotonic() < until, record(tmp_path, "left")
         time.sleep(0.05)
     assert record(tmp_path, "left")["reason"] == "stopped by SIGTERM"
+
+
+# --- what is wrong in the first process alone ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["refuse_other_processes", "settle_execution"])
+def test_what_the_first_process_refuses_before_it_goes_on_ends_all(tmp_path: Path, place: str) -> None:
+    def refuses(rank: int) -> None:
+        if rank == 0:
+            setattr(launch, place, lambda *given: fail(ConfigError("not with these"))())
+
+    assert [each.code for each in shared("again", tmp_path)] == [0, 0]
+    first, second = shared("again", tmp_path, fault=refuses)
+    assert (first.code, second.code) == (2, 2)
+    assert (first.err + second.err).count("learn: not with these") == 1
 
 
 # --- what is wrong before -----------------------------------------------------------------------------------------
@@ -288,6 +312,23 @@ def test_processes_that_may_be_started_again_need_a_tag(
     refused(capsys, tiny("tag=mine", "clean=true"), "clean=true would remove the run at every start")
 
 
+def test_a_refused_job_leaves_no_thread_that_fetches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuses(*given: Any) -> None:
+        raise ConfigError("not with these")
+
+    closed: list[BatchSampler] = []
+
+    def close(sampler: BatchSampler) -> None:
+        closed.append(sampler)
+
+    monkeypatch.setattr(launch, "_checked", refuses)
+    monkeypatch.setattr(BatchSampler, "close", close)
+    refused(capsys, tiny(), "not with these")
+    assert len(closed) == 1
+
+
 # --- meeting ------------------------------------------------------------------------------------------------------
 
 
@@ -308,10 +349,19 @@ def met(store: HashStore, count: int) -> list[tuple[str, bool]]:
 
 def test_each_start_meets_by_itself_in_a_store_that_lives_on() -> None:
     store = HashStore()
-    starts = [met(store, count) for count in (3, 2, 3)]
+    starts = []
+    for count in (3, 2, 3):
+        joining._again = None  # other processes
+        starts.append(met(store, count))
     for number, found in enumerate(starts):
         assert len(set(found)) == 1 and found[0][1] is (number > 0)
     assert len({found[0][0] for found in starts}) == 3
+
+
+def test_a_process_that_learns_twice_has_started_once() -> None:
+    store = HashStore()
+    assert [met(store, 2)[0][1] for _ in range(2)] == [False, False]
+    assert store.add("ganglion/starts", 0) == 1
 
 
 def test_a_meeting_ends_when_somebody_stays_away() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ganglion.engine import device
+from ganglion.engine import device, learner, team
 from ganglion.engine.api import Batch, Dataset, TensorDataset
 from ganglion.engine.conformance.courses import Job
 from ganglion.engine.conformance.sharing import first_difference, in_processes, weights_alone_and_shared
@@ -18,6 +21,7 @@ from ganglion.engine.conformance.subjects import find_subject
 from ganglion.engine.contracts import DataSpec
 from ganglion.engine.device import find_device, stored_name
 from ganglion.engine.errors import ConfigError
+from ganglion.engine.learner import alike
 from ganglion.engine.processes import (
     ALONE,
     Part,
@@ -32,6 +36,7 @@ from ganglion.engine.processes import (
 from ganglion.engine.samplers import SAMPLINGS, BatchSampler
 from ganglion.engine.streams import RandomStream
 from ganglion.engine.synchronising import synchronise
+from ganglion.engine.team import share_weights
 from ganglion.strategies.api import AdversarialStrategy
 
 CPU = torch.device("cpu")
@@ -133,6 +138,52 @@ def test_tensors_of_several_types_are_averaged_in_place(tmp_path: Path) -> None:
         assert torch.equal(single, torch.full((2, 2), 0.5)) and torch.equal(double, torch.ones(3, dtype=torch.float64))
 
 
+def test_figures_that_are_decided_by_are_the_same_in_all(tmp_path: Path) -> None:
+    def work(part: Part) -> Any:
+        values = alike({"loss": float(part.rank), "error": math.nan if part.rank else 1.0})
+        return values["loss"], math.isnan(values["error"])
+
+    assert shared(tmp_path, 2, work) == [(0.5, True), (0.5, True)]
+    assert alike({"loss": 3.0}) == {"loss": 3.0}
+
+
+def test_all_find_the_same_validation_best_and_stop_for_the_same_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(part: Part) -> Any:
+        monkeypatch.setattr(learner, "validate", lambda session: {"loss": float(part.rank)})
+        stored: list[bool] = []
+
+        def store_now(best: bool) -> None:
+            stored.append(best)
+
+        alarms = [SimpleNamespace(kind="still", sentence="still")] if part.rank else []
+        own: Any = SimpleNamespace(
+            session=None, iteration=1, values={}, best=0.4, validation_losses=deque(maxlen=5), _stopped=False,
+            traces=lambda moment: None, store_now=store_now,
+            job=SimpleNamespace(validation_loss_threshold=None, stop_on=("still",)),
+            health=SimpleNamespace(read=lambda *given: SimpleNamespace(alarms=alarms)),
+        )  # fmt: skip
+        learner.Learner._validate(own)
+        return stored, own.best, learner.Learner._read_health(own), own._stopped
+
+    assert shared(tmp_path, 2, work) == [([], 0.4, None, False)] * 2
+
+
+def test_all_begin_with_the_weights_of_the_first(tmp_path: Path) -> None:
+    def work(part: Part) -> Any:
+        network = nn.Linear(2, 3)
+        network.weight.data = torch.full((2, 3), float(part.rank)).T  # not contiguous
+        network.register_buffer("steps", torch.tensor(7 - part.rank, dtype=torch.int16))
+        network.register_buffer("seen", torch.tensor([part.rank == 0]))
+        network.register_buffer("none", torch.zeros(0))
+        share_weights(part, {"network": network})
+        return network.weight.detach().contiguous(), int(network.steps), bool(network.seen)
+
+    for weight, steps, seen in shared(tmp_path, 2, work):
+        assert torch.equal(weight, torch.zeros(3, 2)) and (steps, seen) == (7, True)
+
+
 def test_losses_that_mix_rows_have_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(1)
     rows = torch.randn(8, 3, generator=generator, dtype=torch.float64)
@@ -187,6 +238,19 @@ def test_batch_norm_counts_the_whole_batch(tmp_path: Path) -> None:
             assert torch.allclose(result[2][name].double(), value.double(), rtol=1e-9, atol=1e-12), name
 
 
+def test_batch_norm_exchanges_nothing_while_the_first_process_judges(tmp_path: Path) -> None:
+    layer, rows = nn.BatchNorm1d(2, track_running_stats=False), torch.randn(6, 2)
+    wanted = layer(rows)
+
+    def work(part: Part) -> Any:
+        synchronise({"network": layer})
+        layer.eval()
+        return layer(rows) if part.rank == 0 else wanted
+
+    for found in shared(tmp_path, 2, work):
+        assert torch.equal(found, wanted)
+
+
 # --- whole jobs -------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +291,19 @@ class Apart(AdversarialStrategy):
         return scores - scores.mean(0) * 0.5
 
 
+def test_a_process_stores_the_state_of_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"is_available": True, "is_initialized": True, "current_device": 1}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: torch.arange(16, dtype=torch.uint8))
+    stored = torch.frombuffer(bytearray(team._generator()), dtype=torch.uint8)
+    found = team._unjoined(stored)
+    assert list(found) == ["cpu", "cuda1"] and torch.equal(found["cpu"], torch.get_rng_state())
+    assert found["cuda1"].tolist() == list(range(16))
+    assert list(team._unjoined(found["cpu"])) == ["cpu"]  # stored without a GPU's
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    assert list(team._unjoined(stored)) == ["cpu"] and team._generator() == found["cpu"].numpy().tobytes()
+
+
 # --- devices ------------------------------------------------------------------------------------------------------
 
 
@@ -242,6 +319,10 @@ def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(ConfigError, match="device=auto: each process needs a GPU of its own, and this machine has 2"):
         find_device("auto")
+    monkeypatch.delenv("LOCAL_RANK")
+    for name in ("auto", "cuda"):
+        with pytest.raises(ConfigError, match=f"device={name}: LOCAL_RANK is not set, .*; start them with torchrun"):
+            find_device(name)
     monkeypatch.setattr(device, "this_process", lambda: ALONE)
     assert find_device("auto") == find_device("cuda") == torch.device("cuda:0")
     assert stored_name(torch.device("cuda:0")) == "cuda:0"

@@ -19,7 +19,7 @@ import pytest
 import torch
 from commandline import call, refused, runs_folder
 
-from ganglion.engine import raycarrier
+from ganglion.engine import raycarrier, taskpool
 from ganglion.engine.checkpoints import Checkpoints
 from ganglion.engine.engines import EngineSettings, Pool, task_pool
 from ganglion.engine.errors import ConfigError, StoreError
@@ -123,6 +123,11 @@ def test_keys_of_a_cluster_need_one(capsys: pytest.CaptureFixture[str]) -> None:
     refused(capsys, [*command, "--address", "auto"], "--address auto is a cluster's: add --engine ray")
     refused(capsys, [*command, "--engine", "rai"], "there is no such engine; did you mean 'ray'?")
     refused(capsys, [*command, "--engine", "ray", "cpus=0"], "cpus=0", "> 0")
+    with (
+        pytest.raises(ConfigError, match=r"gpus=1\.5: a run takes a part of one GPU, or"),
+        task_pool("ray", None, EngineSettings(gpus=1.5)),
+    ):
+        pass
 
 
 def test_an_address_where_nothing_answers_is_refused_within_seconds() -> None:
@@ -223,8 +228,7 @@ def worker_on(ray: FakeRay, retries: int = 1) -> tuple[RayWorker, list[str]]:
 def test_a_task_whose_node_is_lost_is_begun_again_and_answers_once() -> None:
     ray = FakeRay(RayActorError("the node died"), DONE)
     worker, said = worker_on(ray)
-    while not worker.ended():
-        pass
+    assert any(worker.ended() for _ in range(100))
     assert worker.result() == DONE and not worker.killed
     assert len(ray.begun) == ray.ended == 2  # the lost one is ended for certain before the other begins
     assert said == ["GAN-0: its node was lost; it goes on elsewhere from its last checkpoint"]
@@ -252,13 +256,11 @@ def test_a_task_that_fails_by_itself_is_not_begun_again(answer: Any, reason: str
 def test_a_task_is_begun_again_only_so_often_and_only_where_there_is_room() -> None:
     ray = FakeRay(RayActorError("x"), RayActorError("y"), DONE)
     worker, _ = worker_on(ray)
-    while not worker.ended():
-        pass
+    assert any(worker.ended() for _ in range(100))
     assert worker.result() == {"status": "failed", "error": "its node was lost, as 1 others before"}
     alone = FakeRay(RayActorError("x"), DONE)
     worker, _ = worker_on(alone)
     alone.described = []
-    worker.cluster._looked = -9.0
     assert worker.ended() and "no node is left that has room for it" in worker.result()["error"]
 
 
@@ -274,7 +276,14 @@ def test_what_waits_for_a_node_is_stopped_at_once_and_what_runs_is_told_to_store
     assert not worker.ended() and worker.node == "a"
     worker.stop()
     worker.stop(at_once=True)
-    assert ray.stopped == [False, True] and not worker.ended()
+    worker.stop(at_once=True)
+    assert ray.stopped == [False, True] and not worker.ended() and worker.urged is not None
+    worker.urged -= 9.0
+    assert worker.ended() and worker.killed and worker.result() == {"status": "stopped"} and ray.ended == 1
+    ray = FakeRay(None)
+    worker, _ = worker_on(ray)
+    assert not worker.ended()
+    worker.stop()
     ray.answers[0] = RayActorError("lost in this moment")
     assert worker.ended() and worker.result() == {"status": "stopped"} and len(ray.begun) == 1
 
@@ -285,6 +294,17 @@ def test_only_where_nodes_are_chosen_ray_is_told_which() -> None:
     Cluster(ray, Need(0.5, 0), Placement.of(("a", "b"), 1, ()), 1).start("GAN-1", {})
     assert "label_selector" not in ray.begun[0] and ray.begun[0]["num_cpus"] == 1
     assert ray.begun[1]["label_selector"] == {"ray.io/node-id": "in(id-a)"} and ray.begun[1]["num_cpus"] == 0.5
+
+
+def test_what_waits_for_nodes_that_are_gone_waits_for_another() -> None:
+    ray = FakeRay(None, None)
+    ray.placed = False
+    worker = Cluster(ray, Need(1, 0), Placement.of(("a", "b"), 1, ()), 1).start("GAN-0", {})
+    assert not worker.ended() and len(ray.begun) == 1
+    ray.described = [described("b")]
+    worker.cluster.look_again()
+    assert not worker.ended() and not worker.ended() and ray.ended == 1
+    assert [each["label_selector"]["ray.io/node-id"] for each in ray.begun] == ["in(id-a)", "in(id-b)"]
 
 
 def test_the_nodes_that_were_chosen_stay_when_a_larger_one_joins() -> None:
@@ -320,7 +340,8 @@ def test_a_node_carries_out_a_task_until_it_is_told_to_stop(tmp_path: Path, monk
     carrier, answers = Carrier(), []
     thread = threading.Thread(target=lambda: answers.append(carrier.carry_out("GAN-0", json.dumps(order))))
     thread.start()
-    while carrier.child is None:
+    until = time.monotonic() + 10
+    while carrier.child is None and time.monotonic() < until:
         time.sleep(0.01)
     carrier.stop(False)
     thread.join(10)
@@ -334,6 +355,38 @@ def test_a_node_carries_out_a_task_until_it_is_told_to_stop(tmp_path: Path, monk
 
 
 # --- the queue ----------------------------------------------------------------------------------------------------
+
+
+class Judged:
+    """A worker that is being judged: what it is told ends it, with no answer."""
+
+    seconds, killed = 2.0, True
+    told = 0
+
+    def __init__(self, name: str, task: Any) -> None:
+        self.looks = 0
+
+    def ended(self) -> bool:
+        self.looks += bool(Judged.told)
+        return self.looks > 3
+
+    def stop(self, at_once: bool = False) -> None:
+        Judged.told += 1
+
+    def wait(self, seconds: float) -> None:
+        pass
+
+    def result(self) -> dict[str, Any]:
+        return {"status": "failed", "error": "its process was ended by SIGTERM"}
+
+
+def test_a_task_that_is_named_is_told_once_to_stop_and_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taskpool, "WATCHED", 0.0)
+    said: list[Any] = []
+    taskpool.run_tasks(
+        [("trial-0", {})], 1, said.append, lambda *given: said.append(given), Judged, lambda: ["trial-0"]
+    )
+    assert said == ["trial-0", ("trial-0", {"status": "stopped"}, 2.0)] and Judged.told == 1
 
 
 class Instant:
@@ -380,7 +433,9 @@ def test_the_queue_shows_what_waits_runs_and_is_done(capsys: pytest.CaptureFixtu
     queue.ended("GAN-0", "finished", "two", 4.0)
     queue.began("NSGAN-0", "\x1b[31mone")
     queue.began("GAN-1", "")
+    queue.began("../GAN-1", "")  # as a file that was written by hand may have
     queue.save()
+    assert list(Queue(folder / QUEUE, "ray").tasks) == ["GAN-0"]  # the next command has none of these under way
     with FileLock.acquire(folder / "lock", "it"):
         found = {each.tag: each for each in queued()}
         assert [each.tag for each in queued()][:1] == ["NSGAN-0"]
@@ -451,6 +506,48 @@ def test_a_checkpoint_that_was_half_uploaded_is_passed_over(tmp_path: Path) -> N
     (tmp_path / "there" / "checkpoints" / "5" / "generator.safetensors").write_bytes(b"half")
     Mirror(url, tmp_path / "other").take()
     assert Checkpoints(tmp_path / "other" / "checkpoints").load().iteration == 1
+    with mirrored(url, tmp_path / "again"):
+        (tmp_path / "again" / "record.json").write_text("{}")
+    assert (tmp_path / "there" / "record.json").exists()  # the half one does not keep the rest from being kept
+
+
+@fsspec_there
+def test_a_run_that_could_not_be_kept_in_the_end_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ganglion.engine.mirror import Remote, mirrored
+
+    def refusing(self: Remote, path: str, data: bytes) -> None:
+        raise FileNotFoundError(path)
+
+    url, here = f"file://{tmp_path}/there", tmp_path / "here"
+    with pytest.raises(StoreError, match="a checkpoint cannot be read"), mirrored(url, here):
+        stored(here, 1)
+        (here / "checkpoints" / "2").mkdir()
+    url, here = f"file://{tmp_path}/full", tmp_path / "other"
+    with pytest.raises(StoreError, match=r"cannot write .*/checkpoints/1/"), mirrored(url, here):
+        monkeypatch.setattr(type(Remote(url).system), "pipe_file", refusing)
+        stored(here, 1)
+
+
+@fsspec_there
+def test_who_lost_a_run_while_it_uploads_names_and_removes_nothing_there(tmp_path: Path) -> None:
+    from ganglion.engine.mirror import OWNER, Mirror
+
+    mirror = Mirror(f"memory://{tmp_path.name}/owned", tmp_path)
+    mirror.take()
+    stored(tmp_path, 1)
+    assert mirror.keep()
+    write = mirror.remote.write
+
+    def overtaken(name: str, data: bytes) -> None:
+        write(name, data)
+        write(OWNER, b"another")
+
+    mirror.remote.write = overtaken  # type: ignore[method-assign]
+    stored(tmp_path, 2)
+    stored(tmp_path, 3)
+    with pytest.raises(StoreError, match="kept by another process by now"):
+        mirror.keep()
+    assert mirror.remote.read("checkpoints/latest") == b"1\n" and mirror.remote.read("checkpoints/1/manifest.json")
 
 
 # --- a cluster ----------------------------------------------------------------------------------------------------
@@ -464,15 +561,24 @@ class Nodes:
         self.process = subprocess.Popen(
             [sys.executable, str(script), folder, *nodes], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        self.address = json.loads(self._line())["address"]
+
+    def _line(self) -> str:
+        """What it says next; nothing, and it is ended, where that takes too long."""
         assert self.process.stdout is not None
-        self.address = json.loads(self.process.stdout.readline())["address"]
+        timer = threading.Timer(180, self.process.kill)
+        timer.start()
+        try:
+            return self.process.stdout.readline()
+        finally:
+            timer.cancel()
 
     def kill(self, name: str) -> None:
         """End a node as a power failure does."""
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
         self.process.stdin.write(f"kill {name}\n")
         self.process.stdin.flush()
-        assert self.process.stdout.readline() == "killed\n"
+        assert self._line() == "killed\n"
 
     def close(self) -> None:
         """End all of them."""

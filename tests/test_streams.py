@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from ganglion.engine.processes import Part
 from ganglion.engine.streams import RandomStream, Streams, stream_seed, undisturbed
 
 CPU = torch.device("cpu")
@@ -59,6 +61,31 @@ def test_one_name_on_two_devices_is_two_streams() -> None:
     assert streams("noise", CPU) is streams("noise")
     streams("noise").normal(1)
     assert len(streams.state_dict()["streams"]) == 1
+
+
+def test_each_process_reads_the_streams_of_its_own_gpu() -> None:
+    first, second, alone = Streams(0, CPU, Part(0, 2)), Streams(0, CPU, Part(1, 2)), Streams(0, CPU)
+    first.device, second.device, alone.device = (torch.device(name) for name in ("cuda:0", "cuda:1", "cuda:3"))
+    state = {"generator": torch.Generator().manual_seed(5).get_state()}
+    stored = {"streams": {"noise@cuda:0": state, "sampling@cpu": state}, "default": {}}
+    for streams in (first, second):
+        streams.load_state_dict(stored)
+        assert set(streams.state_dict()["streams"]) == {"noise@cuda", "sampling@cpu"}
+        assert streams._own_key(f"noise@{streams.device}") == "noise@cuda"
+    alone.load_state_dict(second.state_dict())
+    assert set(alone.state_dict()["streams"]) == {"noise@cuda:3", "sampling@cpu"}
+    alone.load_state_dict(stored)
+    assert set(alone.state_dict()["streams"]) == {"noise@cuda:0", "sampling@cpu"}
+
+
+def test_the_state_of_a_gpu_that_is_not_here_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    restored: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, number: restored.append(number))
+    default = {f"cuda{number}": torch.zeros(16, dtype=torch.uint8) for number in range(3)}
+    Streams(0, CPU).load_state_dict({"streams": {}, "default": default})
+    assert restored == [0]
 
 
 def test_undisturbed_leaves_torchs_own_generator_as_it_was() -> None:

@@ -30,6 +30,7 @@ pytest.importorskip("optuna", reason="needs the extra 'sweep'")
 
 from ganglion.engine.sweep import Swept, sweep
 from ganglion.engine.sweepfile import StudyFile
+from ganglion.engine.sweeprecord import taken
 from ganglion.engine.sweepsearch import Search
 from ganglion.engine.sweepstudy import Drawing, Review, Trial, importances
 from ganglion.engine.sweeptable import best_first, summarise, tables
@@ -252,6 +253,23 @@ def test_a_grid_has_every_combination_once() -> None:
     ]  # fmt: skip
 
 
+def test_a_grid_leaves_out_what_is_picked_and_then_not_used() -> None:
+    def resolve(keys: Mapping[str, str]) -> None:
+        if "momentum" in keys and keys.get("method", "SGD") == "ADAM":
+            error = NotUsed("unknown key 'momentum'")
+            error.key = "momentum"
+            raise error
+
+    space = Space({}, ranges(momentum="choice(0,0.9)", method="choice(SGD,ADAM)", wait="int(1,2)"), resolve)
+    own, trials = Drawing(space, 7, "grid", True), list[Trial]()
+    while (drawn := own.draw(len(trials), trials)) is not None:
+        trials.append(Trial(len(trials), drawn, "failed"))
+    found = [(each.drawn["method"], each.drawn.get("momentum"), each.drawn["wait"]) for each in trials]
+    assert len(set(found)) == len(found) == 6 and found.count(("ADAM", None, 1)) == 1
+    again = Drawing(space, 7, "grid", True)  # as in another process, that goes on
+    assert again.draw(4, trials[:4]) == trials[4].drawn and again.draw(6, trials) is None
+
+
 def told(number: int, *values: float) -> Trial:
     steps = {10 * (place + 1): value for place, value in enumerate(values)}
     return Trial(number, {"penalty": "none", "rate": 1.0}, "finished", values[-1], steps)
@@ -366,7 +384,7 @@ def test_the_search_is_the_same_in_whatever_order_trials_end_and_however_often_i
     more = course(plan(tmp_path, **SPACE, trials="18"), kept, [0])
     assert more.trials[:16] == straight.trials and len(more.trials) == 18
     document = json.loads((own.directory / "sweep.json").read_text())
-    assert document["tasks"]["trial-0"] == {"status": straight.trials[0].state, **document["tasks"]["trial-0"]}
+    assert document["tasks"]["trial-0"]["status"] == straight.trials[0].state
     summary = summarise(more)
     assert summary.best is not None and summary.best.value == min(
         each.value for each in more.trials if each.value is not None
@@ -386,6 +404,16 @@ def test_the_search_is_the_same_in_whatever_order_trials_end_and_however_often_i
     assert any("failed: it diverged" in sentence for sentence in summary.remarks)
 
 
+def test_runs_without_a_study_are_not_gone_on_with(tmp_path: Path) -> None:
+    own = plan(tmp_path, **SPACE)
+    (own.directory / "runs" / "trial-0").mkdir(parents=True)
+    with taken(own, 1):
+        assert not (own.directory / "runs" / "trial-0").exists()
+    (own.directory / "runs" / "trial-0").mkdir()
+    with taken(own, 1):
+        assert (own.directory / "runs" / "trial-0").exists()
+
+
 def test_equal_trials_are_ranked_by_their_number_and_the_direction_counts() -> None:
     trials = [Trial(0, {}, "finished", 1.0), Trial(1, {}, "finished", 2.0), Trial(2, {}, "finished", 2.0)]
     assert [each.number for each in best_first(Aim("m.f", True), trials)] == [0, 1, 2]
@@ -397,7 +425,9 @@ def test_a_figure_that_no_run_has_stops_the_search_and_costs_no_trial(tmp_path: 
     kept = Memory()
     search = course(own, kept, [0])
     assert "did you mean 'points-v1.withinTenth'" in search.wrong
-    assert all(each.state in ("running", "failed") for each in kept.kept)
+    diverged = [float(each.drawn["learningRate"]) > 5e-3 for each in kept.kept]  # these had failed by themselves
+    assert [each.state for each in kept.kept] == ["failed" if each else "running" for each in diverged]
+    assert not all(diverged)
 
 
 def test_a_trial_that_tells_too_much_is_stopped_at_its_iteration(tmp_path: Path) -> None:
@@ -442,6 +472,11 @@ def test_a_trial_that_tells_too_much_is_stopped_at_its_iteration(tmp_path: Path)
         10: 3.5
     }  # it had ended before anybody looked
     assert summarise(again).counts == {"finished": 5, "pruned": 2}
+    kept.kept[6] = Trial(6, again.trials[6].drawn)
+    other = Search(own, own.space, kept, 1, said.append)  # type: ignore[arg-type]
+    other._look(other.trials[6])
+    other.ended(tag, {"status": "failed", "error": "its process was ended by SIGTERM"}, 1.0)
+    assert other.trials[6].state == "pruned"
 
 
 # --- with runs ----------------------------------------------------------------------------------------------------
