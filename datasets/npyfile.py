@@ -89,18 +89,24 @@ class RowFile:
         return f"{self.path}: row {(offset - self.layout.start) // self.layout.row_bytes}"
 
 
-def read_layout(path: Path, stream: BinaryIO) -> Layout:
-    """What the header says, once the file has been found to hold it. Raises DataError for any other file."""
+def read_header(where: str, stream: BinaryIO, inside: str = "") -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and type; `inside` names the array of an archive. Raises DataError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of files as Python 2, or an older NumPy, wrote them
             version = np.lib.format.read_magic(stream)
             if version not in HEADER_READERS:
-                raise DataError(f"{path}: has format version {version}, expected 1.0 or 2.0")
+                raise DataError(f"{where}: {inside}has format version {version}, expected 1.0 or 2.0")
             shape, by_columns, dtype = HEADER_READERS[version](stream)
     except BROKEN as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: the file is truncated, corrupt or not an NPY file ({reason})") from None
+        raise DataError(f"{where}: {inside}the file is truncated, corrupt or not an NPY file ({reason})") from None
+    return shape, by_columns, dtype
+
+
+def read_layout(path: Path, stream: BinaryIO) -> Layout:
+    """What the header says, once the file has been found to hold it. Raises DataError for any other file."""
+    shape, by_columns, dtype = read_header(str(path), stream)
     _check_kind(path, shape, by_columns, dtype)
     layout = Layout(shape[0], tuple(shape[1:]), dtype, stream.tell())
     present = os.fstat(stream.fileno()).st_size - layout.start

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import math
-import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -13,8 +12,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from ganglion.datasets.npyfile import MOST_VALUES, SHOWN, Values
-from ganglion.datasets.npzfile import BROKEN, HEADER_READERS, read_arrays
+from ganglion.datasets.npyfile import MOST_VALUES, SHOWN, Values, read_header
+from ganglion.datasets.npzfile import BROKEN, read_arrays
 from ganglion.datasets.shardfiles import Source
 from ganglion.engine.api import ConfigError, DataError
 
@@ -143,16 +142,7 @@ def _values(source: Source, field: Field, content: bytes, rows: int) -> Values:
 def _npy_header(
     source: Source, stream: BinaryIO | Any, inside: str = ""
 ) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of files as Python 2, or an older NumPy, wrote them
-            version = np.lib.format.read_magic(stream)
-            if version not in HEADER_READERS:
-                raise DataError(f"{source}: {inside}has format version {version}, expected 1.0 or 2.0")
-            shape, by_columns, dtype = HEADER_READERS[version](stream)
-    except BROKEN as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{source}: {inside}the file is truncated, corrupt or not an NPY file ({reason})") from None
+    shape, by_columns, dtype = read_header(str(source), stream, inside)
     if dtype.kind not in "fiubU" or dtype.hasobject or (dtype.kind == "U" and not inside):
         raise DataError(f"{source}: {inside}holds {str(dtype)[:SHOWN]}, expected numbers")
     return shape, by_columns, dtype

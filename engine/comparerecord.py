@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -155,10 +155,15 @@ def refuse_others(comparison: Comparison, document: Mapping[str, Any]) -> None:
         old = asked.get("entries", {}).get(label)
         if old is not None:
             pairs += [(f"entry {label}: {key}", old.get(key), new.get(key)) for key in {**new, **old}]
-    for what, before, value in pairs:
-        if before != value:
+    refuse_changed(f"comparison '{comparison.tag}'", pairs)
+
+
+def refuse_changed(what: str, pairs: Iterable[tuple[str, Any, Any]]) -> None:
+    """Raises ConfigError for the first key, of those with what was asked before and now, that is another now."""
+    for name, before, now in pairs:
+        if before != now:
             raise ConfigError(
-                f"comparison '{comparison.tag}' was started with {what}={_shown(before)}, not {_shown(value)}; "
+                f"{what} was started with {name}={_shown(before)}, not {_shown(now)}; "
                 "clean=true starts it anew, another tag leaves it alone"
             )
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ganglion.engine import files
-from ganglion.engine.comparerecord import DISCARDED, RUNS
-from ganglion.engine.errors import ConfigError, StoreError
+from ganglion.engine.comparerecord import DISCARDED, RUNS, refuse_changed
+from ganglion.engine.errors import StoreError
 from ganglion.engine.locks import FileLock
 from ganglion.engine.repository import SWEEP
 from ganglion.engine.sweepfile import StudyFile
@@ -74,13 +74,4 @@ def _refuse_others(sweep: Sweep, before: Mapping[str, Any], lag: int) -> None:
     pairs = [(name, before.get(name), now.get(name)) for name in dict.fromkeys([*now, *before])]
     if sweep.settings.lag is not None:
         pairs.append(("lag", lag, sweep.settings.lag))
-    for name, old, new in pairs:
-        if old != new:
-            raise ConfigError(
-                f"sweep '{sweep.tag}' was started with {name}={_shown(old)}, not {_shown(new)}; "
-                "clean=true starts it anew, another tag leaves it alone"
-            )
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else str(value)
+    refuse_changed(f"sweep '{sweep.tag}'", pairs)
