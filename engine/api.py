@@ -57,7 +57,7 @@ from ganglion.engine.processors import Gate, ProcessorChain, equal_parts, update
 from ganglion.engine.runs import RunInfo
 from ganglion.engine.settings import Settings, describe, parse_value, setting
 from ganglion.engine.streams import RandomStream, stream_seed
-from ganglion.engine.sweep import Swept, sweep
+from ganglion.engine.sweeps.sweep import Swept, sweep
 from ganglion.engine.tracetable import TraceTable
 from ganglion.engine.validation import mean_figures
 from ganglion.engine.verifying import Verified, verify_resume

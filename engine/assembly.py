@@ -30,6 +30,7 @@ from ganglion.engine.dividing import Shards
 from ganglion.engine.errors import ConfigError, EngineError, NetworkError, PluginError, fold, nearest, suggestion
 from ganglion.engine.job import JobRequest, JobSettings, RoleSettings
 from ganglion.engine.memory import enough_memory, is_out_of_memory
+from ganglion.engine.memoryformat import lay_channels_last
 from ganglion.engine.precision import allow_tf32, compute_in_bf16
 from ganglion.engine.processes import ALONE, Part
 from ganglion.engine.processors import ProcessorChain, is_wanted, order_links
@@ -67,7 +68,8 @@ def assemble(
     torch_threads(plan.job)
     allow_tf32(plan.job.tf32)
     devices = {role: find_device(entry.options.device, f"{role}.device") for role, entry in plan.roles.items()}
-    factory, adapted = load_data(plan, data(plan.job.seed))
+    said: list[str] = []
+    factory, adapted = load_data(plan, _noted(data(plan.job.seed), said))
     request = _epochs_to_iterations(plan, request, len(adapted.train))
     plan = Resolver(registry, request, adapted.spec).plan()
     spec = adapted.spec
@@ -90,6 +92,8 @@ def assemble(
     for role, network in networks.items():
         if not plan.roles[role].options.shard:  # one that is divided moves layer by layer
             network.to(devices[role])
+    if plan.job.channels_last:
+        lay_channels_last(networks)
     if plan.job.precision == "bf16":
         compute_in_bf16(networks, devices)
     if part.count > 1 and plan.job.batch_statistics == "whole":
@@ -126,7 +130,18 @@ def assemble(
         scaled,
         factory,
         notices=(*plan.notices, *adapted.notices, *taken, *notices, *told_of_dividing(plan, devices, part), *told),
+        said=said,
     )
+
+
+def _noted(context: DataContext, said: list[str]) -> DataContext:
+    """The same context, of which is known what the user has been told."""
+
+    def notify(sentence: str) -> None:
+        said.append(sentence)
+        context.notify(sentence)
+
+    return context._replace(notify=notify)
 
 
 def _epochs_to_iterations(plan: Plan, request: JobRequest, rows: int) -> JobRequest:

@@ -1,4 +1,4 @@
-"""Losses run as compiled graphs: one per function, roles and shapes, each compared with the loss as it is written."""
+"""Losses run as graphs: one per function, roles and shapes, each compared with the loss as it is written."""
 
 from __future__ import annotations
 
@@ -24,17 +24,27 @@ class Capture:
 
     A loss that cannot be traced, or whose graph gives something else, is carried out as it is written: `refused` says
     why. So are functions that are no methods or functions of a module, as those are made anew in every call.
+    A graph is compared in its first uses, `comparisons` of them: where it is fed through memory of its own, the first
+    use alone does not show whether that is filled anew. For `elementary` see `trace`.
     """
 
     def __init__(
-        self, networks: Mapping[str, nn.Module], chains: Mapping[str, ProcessorChain], compiler: Compiler
+        self,
+        networks: Mapping[str, nn.Module],
+        chains: Mapping[str, ProcessorChain],
+        compiler: Compiler,
+        comparisons: int = 1,
+        elementary: bool = True,
     ) -> None:
         self.networks = dict(networks)
         self.chains = dict(chains)
         self.compiler = compiler
+        self.comparisons = comparisons
+        self.elementary = elementary
         self.refused: dict[str, str] = {}
         self.variants: dict[str, list[dict[str, Any]]] = {}
         self._graphs: dict[Any, list[Graph]] = {}
+        self._to_compare: dict[int, int] = {}  # how often still, by the graph's identity
         self._alive: list[Any] = []  # what keys refer to by identity
 
     def state_dict(self) -> dict[str, Any]:
@@ -63,14 +73,17 @@ class Capture:
         leaves: list[Any] = []
         key = (name, id(getattr(loss_of, "__self__", None)), flattened(tuple(inputs), leaves, self._alive))
         graph = next((each for each in self._graphs.get(key, ()) if each.holds()), None)
-        if graph is None:
-            try:
+        try:
+            if graph is None:
                 graph = self._made(name, chains, loss_of, tuple(inputs), leaves)
-            except CannotCapture as reason:
-                self.refused[name] = str(reason)
-                return None
-            self._graphs.setdefault(key, []).append(graph)
-        return _spread(graph, graph.results(leaves), parts)
+                self._graphs.setdefault(key, []).append(graph)
+            elif id(graph) in self._to_compare:
+                self._compare_again(graph, loss_of, inputs, leaves)
+            results = graph.results(leaves)
+        except CannotCapture as reason:
+            self.refused[name] = str(reason)
+            return None
+        return _spread(graph, results, parts)
 
     def _made(
         self,
@@ -85,14 +98,24 @@ class Capture:
         self._alive.append(owner)
         watched = [*self.chains.values(), *([] if owner is None else [owner])]
         learning = [parameter for chain in chains for parameter in chain.parameters]
-        graph = trace(self.networks, learning, loss_of, inputs, leaves, watched, self.compiler)
+        graph = trace(self.networks, learning, loss_of, inputs, leaves, watched, self.compiler, self.elementary)
         self._count(name, graph)
+        self._to_compare[id(graph)] = self.comparisons
+        self._compare_again(graph, loss_of, inputs, leaves)
+        return graph
+
+    def _compare_again(
+        self, graph: Graph, loss_of: Callable[..., Loss | Tensor], inputs: Sequence[Any], leaves: Sequence[Any]
+    ) -> None:
+        """Raises CannotCapture where a graph gives something else than the loss as it is written."""
         with self._restored():
             found = graph.results(leaves)
         with self._restored():
             wanted = _as_written(loss_of, inputs, graph)
         _compare(found, wanted)
-        return graph
+        self._to_compare[id(graph)] -= 1
+        if not self._to_compare[id(graph)]:
+            del self._to_compare[id(graph)]
 
     def _count(self, name: str, graph: Graph) -> None:
         """Raises CannotCapture where a loss reads numbers that change all the time."""

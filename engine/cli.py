@@ -320,7 +320,7 @@ def compare_command(
 def sweep_command(
     words: tuple[str, ...], engine: str, address: str | None, plugins: tuple[str, ...], runs: str | None, as_json: bool
 ) -> None:
-    from ganglion.engine.sweepcommand import sweep
+    from ganglion.engine.sweeps.command import sweep
 
     sweep(words, plugins, runs, as_json, engine, address)
 

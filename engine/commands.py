@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ganglion.engine.errors import ConfigError, RunError, fold, suggestion
 from ganglion.engine.job import JobSettings, RoleSettings, job_folders, named_job, parse_tokens, read_job
@@ -14,6 +14,7 @@ from ganglion.engine.settings import SettingInfo, Settings, describe, format_val
 from ganglion.engine.tables import clean_lines, clean_text, print_json, print_pairs, print_table
 
 if TYPE_CHECKING:
+    from ganglion.engine.comparetable import Table
     from ganglion.engine.contracts import Evaluation
 
 SHOWN = 5000  # characters of samples that a terminal is given
@@ -158,7 +159,7 @@ def _unregistered(kind: str) -> tuple[str, list[type[Settings]]]:
     from ganglion.engine.adapters import AdapterSettings
     from ganglion.engine.comparing import CompareSettings
     from ganglion.engine.processors import ChainSettings
-    from ganglion.engine.sweeping import SweepSettings
+    from ganglion.engine.sweeps.planning import SweepSettings
 
     known: dict[str, tuple[str, list[type[Settings]]]] = {
         "job": ("The keys that every job has.", [JobSettings]),
@@ -383,7 +384,7 @@ def compare(
     """The command `compare`: exits 1 when a run failed, 130 or 143 when stopped by a signal."""
     import shlex
 
-    from ganglion.engine.comparetable import remarks, tables
+    from ganglion.engine.comparetable import Summary, remarks, tables
     from ganglion.engine.comparison import compare as carry_out
 
     names, tokens = split_words(words)
@@ -404,29 +405,65 @@ def compare(
         engine=engine,
         address=address,
     )
-    document = {"tag": found.tag, "directory": str(found.directory), "signal": found.signal, "runs": found.tasks}
-    if found.summary is None:
+
+    def sentences(summary: Summary) -> list[str]:
+        return [*remarks(summary), f"table and pictures: {found.directory}"]
+
+    summary = print_found(found, found.summary, {"runs": found.tasks}, as_json, tables, sentences)
+    whole, wrong = len(summary.seeds) * len(summary.speeds), []
+    if summary.failed:
+        wrong.append(f"{len(summary.failed)} of {whole} runs failed")
+    if summary.unjudged:
+        count = len({task for tasks in summary.unjudged.values() for task in tasks})
+        wrong.append(f"{count} of {whole} runs could not be judged by every metric")
+    if wrong or summary.absent:
+        raise RunError("; ".join([*wrong, *summary.absent]))
+
+
+class Found(Protocol):
+    """What a call of `compare` or `sweep` gives, beside its summary."""
+
+    @property
+    def tag(self) -> str: ...
+    @property
+    def directory(self) -> Path: ...
+    @property
+    def signal(self) -> int: ...
+
+
+class Summarised(Protocol):
+    """A summary: a named tuple."""
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+Summed = TypeVar("Summed", bound=Summarised)
+
+
+def print_found(
+    found: Found,
+    summary: Summed | None,
+    beside: Mapping[str, Any],
+    as_json: bool,
+    tables: Callable[[Summed], Iterable[Table]],
+    sentences: Callable[[Summed], Iterable[str]],
+) -> Summed:
+    """Print the summary, `beside` what a program is told; exits with 128 and its number where a signal stopped it."""
+    document = {"tag": found.tag, "directory": str(found.directory), "signal": found.signal, **beside}
+    if summary is None:
         if as_json:
             print_json(document)
             sys.stdout.flush()
         sys.exit(128 + found.signal)
     if as_json:
-        print_json({**document, **found.summary._asdict()})
-    else:
-        for table in tables(found.summary):
-            print_table(table.columns, table.rows, title=table.title)
-            print()
-        for sentence in remarks(found.summary):
-            say(sentence)
-        say(f"table and pictures: {found.directory}")
-    whole, wrong = len(found.summary.seeds) * len(found.summary.speeds), []
-    if found.summary.failed:
-        wrong.append(f"{len(found.summary.failed)} of {whole} runs failed")
-    if found.summary.unjudged:
-        count = len({task for tasks in found.summary.unjudged.values() for task in tasks})
-        wrong.append(f"{count} of {whole} runs could not be judged by every metric")
-    if wrong or found.summary.absent:
-        raise RunError("; ".join([*wrong, *found.summary.absent]))
+        print_json({**document, **summary._asdict()})
+        return summary
+    for table in tables(summary):
+        print_table(table.columns, table.rows, title=table.title)
+        print()
+    for sentence in sentences(summary):
+        say(sentence)
+    return summary
 
 
 # --- this installation --------------------------------------------------------------------------------------------

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ganglion.engine.comparerecord import RUNS, Record, task_name
+from ganglion.engine.comparerecord import Record, task_name
 from ganglion.engine.comparetable import Figure
 from ganglion.engine.errors import EngineError
 from ganglion.engine.evaluation import evaluation_context
 from ganglion.engine.files import write_atomic
+from ganglion.engine.manyruns import RUNS
 from ganglion.engine.opening import draw_samples, open_run
 from ganglion.engine.pictures import BLUE, ORANGE, picture
 from ganglion.engine.registry import Registry

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from ganglion.engine import files
 from ganglion.engine.comparing import Comparison, Entry
 from ganglion.engine.documents import read_json, write_json
-from ganglion.engine.errors import ConfigError, StoreError
-from ganglion.engine.locks import FileLock
+from ganglion.engine.errors import StoreError
+from ganglion.engine.manyruns import ManyRuns
 from ganglion.engine.repository import COMPARISON
-from ganglion.engine.taskqueue import QUEUE
 
 FORMAT = 1
-RUNS = "runs"
-DISCARDED = ".discarded"
 TABLE, PICTURE, SAMPLES = PRODUCTS = ("table.md", "comparison.png", "samples.png")
+
+
+def folder_of(comparison: Comparison) -> ManyRuns:
+    """The comparison's directory."""
+    where = (comparison.tag, comparison.directory)
+    return ManyRuns("comparison", *where, PRODUCTS, (COMPARISON,), comparison.clean)
 
 
 def task_name(entry: Entry, seed: int) -> str:
@@ -39,31 +41,19 @@ class Record:
     @classmethod
     def peek(cls, comparison: Comparison) -> Record:
         """The record as it is, without the lock: to look at only. Raises StoreError and ConfigError."""
-        path = comparison.directory / COMPARISON
-        if comparison.clean or not path.exists():
-            _refuse_strangers(comparison.directory)
-            return cls(comparison, {})
-        document = _read(path)
-        refuse_others(comparison, document)
-        return cls(comparison, document)
+        folder = folder_of(comparison)
+        folder.refuse_strangers()
+        return cls(comparison, _found(comparison) if folder.is_begun() else {})
 
     @classmethod
     @contextmanager
     def locked(cls, comparison: Comparison) -> Iterator[Record]:
         """The record, made or found. Raises StoreError where it is in use, ConfigError where it is of other runs."""
-        folder, fresh = comparison.directory, not comparison.directory.exists()
-        if not comparison.clean and (folder / COMPARISON).exists():
-            refuse_others(comparison, _read(folder / COMPARISON))
-        _refuse_strangers(folder)
-        files.make_folder(folder)
-        with FileLock.acquire(folder / "lock", f"comparison '{comparison.tag}'"):
-            files.sweep(folder)
-            try:
-                yield cls(comparison, _begin(comparison))
-            except BaseException:
-                if fresh and not (folder / COMPARISON).exists():
-                    files.discard(folder)
-                raise
+        folder = folder_of(comparison)
+        if folder.is_begun():
+            _found(comparison)
+        with folder.taken():
+            yield cls(comparison, _begin(comparison, _found(comparison) if folder.is_begun() else {}))
 
     def save(self) -> None:
         """Write the record. Raises StoreError."""
@@ -109,19 +99,8 @@ class Record:
         }
 
 
-def _begin(comparison: Comparison) -> dict[str, Any]:
-    """The record as it is when the lock is taken; with `clean`, and where there is none, a new one without runs."""
-    folder, document = comparison.directory, {}
-    if (folder / COMPARISON).exists() and not comparison.clean:
-        document = _read(folder / COMPARISON)
-        refuse_others(comparison, document)
-    else:  # in this order: a crash leaves no record of runs that are gone
-        for name in (*PRODUCTS, QUEUE, COMPARISON, DISCARDED):
-            files.discard(folder / name)
-        if (folder / RUNS).exists():
-            with files.explained("clean", folder / RUNS):
-                files.SYSTEM.rename(folder / RUNS, folder / DISCARDED)
-            files.discard(folder / DISCARDED)
+def _begin(comparison: Comparison, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of what is asked for now, with the runs that there are in the one that was found."""
     asked = document.get("asked", {})
     now = _asked(comparison)
     entries = {**asked.get("entries", {}), **now["entries"]}
@@ -155,28 +134,14 @@ def refuse_others(comparison: Comparison, document: Mapping[str, Any]) -> None:
         old = asked.get("entries", {}).get(label)
         if old is not None:
             pairs += [(f"entry {label}: {key}", old.get(key), new.get(key)) for key in {**new, **old}]
-    refuse_changed(f"comparison '{comparison.tag}'", pairs)
+    folder_of(comparison).refuse_changed(pairs)
 
 
-def refuse_changed(what: str, pairs: Iterable[tuple[str, Any, Any]]) -> None:
-    """Raises ConfigError for the first key, of those with what was asked before and now, that is another now."""
-    for name, before, now in pairs:
-        if before != now:
-            raise ConfigError(
-                f"{what} was started with {name}={_shown(before)}, not {_shown(now)}; "
-                "clean=true starts it anew, another tag leaves it alone"
-            )
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else str(value)
-
-
-def _refuse_strangers(folder: Path) -> None:
-    """Nothing is put beside what is no comparison. Raises StoreError."""
-    strange = {name for name in files.names(folder) if not name.startswith(files.TEMPORARY)}
-    if not (folder / COMPARISON).exists() and not strange <= {"lock", RUNS, DISCARDED}:
-        raise StoreError(f"{folder} is no comparison; give another tag")
+def _found(comparison: Comparison) -> dict[str, Any]:
+    """The record that there is. Raises StoreError where it is none, ConfigError where it is of other runs."""
+    document = _read(comparison.directory / COMPARISON)
+    refuse_others(comparison, document)
+    return document
 
 
 def _read(path: Path) -> dict[str, Any]:

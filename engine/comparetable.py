@@ -261,11 +261,15 @@ def _many(count: int, what: str) -> str:
 
 def markdown(title: str, facts: Mapping[str, str], summary: Summary) -> str:
     """The tables and remarks as a Markdown document."""
+    return as_markdown(title, facts, tables(summary), remarks(summary))
+
+
+def as_markdown(title: str, facts: Mapping[str, str], tables: Sequence[Table], said: Sequence[str]) -> str:
+    """A Markdown document of facts, tables and sentences."""
     parts = [f"# {title}\n", "".join(f"- {name}: {value}\n" for name, value in facts.items())]
-    for table in tables(summary):
+    for table in tables:
         lines = [table.columns, ["---"] * len(table.columns), *table.rows]
         body = "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
         parts.append(f"## {table.title}\n\n{body}")
-    said = remarks(summary)
     parts += ["".join(f"- {clean_text(sentence)}\n" for sentence in said)] if said else []
     return "\n".join(parts)

@@ -14,7 +14,7 @@ import torch
 from ganglion.engine.assembly import assemble
 from ganglion.engine.comparejudging import refuse_judges
 from ganglion.engine.comparepictures import draw_entries, draw_figures
-from ganglion.engine.comparerecord import PICTURE, RUNS, SAMPLES, TABLE, Record, task_name
+from ganglion.engine.comparerecord import PICTURE, SAMPLES, TABLE, Record, task_name
 from ganglion.engine.comparetable import Summary, markdown, summarise
 from ganglion.engine.comparing import Comparison, Entry, plan_comparison
 from ganglion.engine.data import check_finite
@@ -24,6 +24,7 @@ from ganglion.engine.errors import ConfigError, EngineError
 from ganglion.engine.files import make_folder, write_atomic
 from ganglion.engine.folders import data_context
 from ganglion.engine.keywords import python_keys
+from ganglion.engine.manyruns import RUNS
 from ganglion.engine.places import Place, place_of
 from ganglion.engine.recording import now, versions
 from ganglion.engine.registry import Registry

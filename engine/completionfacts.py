@@ -47,7 +47,7 @@ MODELS = {  # settings that no registered thing declares, by the command or the 
     "data": "adapters.AdapterSettings",
     "chain": "processors.ChainSettings",
     "compare": "comparing.CompareSettings",
-    "sweep": "sweeping.SweepSettings",
+    "sweep": "sweeps.planning.SweepSettings",
     "sample": "commands.SampleSettings",
     "evaluate": "commands.EvaluateSettings",
     "forecast": "forecastcommand.ForecastSettings",
@@ -80,7 +80,7 @@ def _file_of(thing: Any) -> str | None:
 
 def _models() -> Iterator[tuple[str, type[Settings]]]:
     for name, place in MODELS.items():
-        module, _, attribute = place.partition(".")
+        module, _, attribute = place.rpartition(".")
         with suppress(ImportError, AttributeError):
             yield name, getattr(import_module(f"ganglion.engine.{module}"), attribute)
 

@@ -1,33 +1,32 @@
-"""How updates are carried out: as they are written, or as compiled graphs; decided before iteration 0, from times."""
+"""How updates are carried out: as they are written, or as graphs; decided before iteration 0, from times."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
+from ganglion.engine.bounding import Bounded
 from ganglion.engine.capture import Capture
+from ganglion.engine.cudagraphs import CudaRecorder, Recorded, Recorder, only_gpu, seconds_on
 from ganglion.engine.device import usable_cores
 from ganglion.engine.errors import ConfigError
 from ganglion.engine.processes import this_process
 from ganglion.engine.session import Session
 from ganglion.engine.threads import left_alone, seconds_per_iteration
-from ganglion.engine.tracing import CannotCapture, Compiler, Runner, inductor
+from ganglion.engine.tracing import Compiler, inductor
 
 WORTH = 240.0  # seconds of a processor that a run must be expected to take before graphs are tried
 GRAPH_SECONDS = 25.0  # of a processor that the graph of one role's loss takes to make, where nothing is cached
-LATER = 0.5  # what a further graph takes to make, as a share of those before: the first one compiles headers too
 SHARE = 0.3  # of what a run is expected to take, what graphs can pay back
 PATIENCE = 3.0  # how many times the estimate graphs may take to make
 MARGIN = 0.95  # what the graphs' time must be below, as a share of the time without
 ROUNDS = 3
 GLANCE = 0.03  # seconds of measuring whether a run is long enough
 LOOK = 0.3  # the same, where it seems to be: how busy the machine is is measured then, too
+RECORDING_SECONDS = 10.0  # of iterations, after which those that were recorded are all that is measured with
 
 
 class Execution(NamedTuple):
@@ -50,6 +49,13 @@ def use_graphs(session: Session, compiler: Compiler | None = None) -> Capture:
     return capture
 
 
+def use_recordings(session: Session, recorder: Recorder) -> Capture:
+    """Let the session's losses run as recordings from now on, made when they are first needed."""
+    capture = Capture(session.networks, session.chains, Recorded(recorder), comparisons=2, elementary=False)
+    _set(session, capture)
+    return capture
+
+
 def has_compiler() -> bool:
     """Whether there is a C++ compiler, which graphs need on a CPU."""
     named = os.environ.get("CXX")
@@ -58,10 +64,11 @@ def has_compiler() -> bool:
 
 def to_measure(session: Session) -> list[str]:
     """The keys that would save what has to be measured before iteration 0, which may take a while."""
-    if this_process().count > 1 or not _on_cpu(session):
+    on_cpu = _on_cpu(session)
+    if this_process().count > 1 or not (on_cpu or only_gpu(session)):
         return []
-    threads = session.plan.values.get(session.plan.key("threads")) is None and usable_cores() > 1
-    execution = session.plan.job.execution == "auto" and has_compiler()
+    threads = on_cpu and session.plan.values.get(session.plan.key("threads")) is None and usable_cores() > 1
+    execution = session.plan.job.execution == "auto" and (not on_cpu or has_compiler())
     return [*(["threads=1"] if threads else []), *(["execution=eager"] if execution else [])]
 
 
@@ -72,12 +79,12 @@ def settle_execution(
 
     `seconds` is what an iteration takes as it is written, where that is known; `say` is told when graphs are begun.
 
-    Raises ConfigError for `graph`.
+    Raises ConfigError for `graph` where there cannot be CUDA graphs.
     """
     wanted = session.plan.job.execution
     on_cpu = _on_cpu(session)
     if wanted == "graph":
-        raise ConfigError("execution=graph: CUDA graphs are not made by this version; use auto, eager or compile")
+        return _recorded(session)
     if wanted == "eager":
         return Execution("eager", "asked for")
     if wanted == "auto" and this_process().count > 1:
@@ -87,9 +94,22 @@ def settle_execution(
     if wanted == "compile":
         use_graphs(session)
         return Execution("compile", "graphs are made when they are first needed, which takes a while", told=True)
-    if not on_cpu:
-        return Execution("eager", "graphs are tried by themselves on CPUs only")
-    return _measured(session, seconds, say)
+    return _measured(session, seconds, say) if on_cpu else _measured_recordings(session)
+
+
+def _recorded(session: Session) -> Execution:
+    """Let losses run as CUDA graphs. Raises ConfigError where there cannot be any."""
+    gpu = only_gpu(session)
+    if gpu is None:
+        places = ", ".join(f"the {role} on {device}" for role, device in session.devices.items())
+        raise ConfigError(
+            f"execution=graph: CUDA graphs need all networks on one NVIDIA GPU, and here are {places}; "
+            "use auto, eager or compile"
+        )
+    if this_process().count > 1:
+        raise ConfigError("execution=graph: several processes share the job, and CUDA graphs are for one; use eager")
+    use_recordings(session, CudaRecorder(gpu))
+    return Execution("graph", "CUDA graphs are recorded when they are first needed", told=True)
 
 
 class Pace(NamedTuple):
@@ -102,33 +122,6 @@ class Pace(NamedTuple):
     def alone(self) -> float:
         """What the run would take on a machine of its own."""
         return self.expected / self.load
-
-
-class Bounded:
-    """A compiler that makes no further graph once it is clear that those of a session take too long."""
-
-    def __init__(self, compiler: Compiler, seconds: float, graphs: int) -> None:
-        self.compiler = compiler
-        self.seconds = seconds
-        self.graphs = graphs  # as many as are expected
-        self.made = 0
-        self.given_up = False
-        self.began = time.monotonic()
-
-    @property
-    def spent(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self.began
-
-    def __call__(self, graph: torch.fx.GraphModule, examples: Sequence[Tensor]) -> Runner:
-        """A graph's machine code. Raises CannotCapture for any that would take too long."""
-        if self.made and not self.given_up:
-            further = max(1, self.graphs - self.made) * LATER / self.made
-            self.given_up = self.spent * (1 + further) > self.seconds
-        if self.given_up:
-            raise CannotCapture("the graphs of this run take too long to make")
-        self.made += 1
-        return self.compiler(graph, examples)
 
 
 def _measured(session: Session, seconds: float | None, say: Callable[[str], None]) -> Execution:
@@ -211,6 +204,51 @@ def _make_graphs(session: Session, capture: Capture, compiler: Bounded) -> None:
         before = capture.graphs()
         session.strategy.process_iteration(last)
         quiet = quiet + 1 if capture.graphs() == before else 0
+
+
+def _measured_recordings(session: Session) -> Execution:
+    """Record graphs, which takes next to no time, and keep them where iterations are faster with them."""
+    gpu = only_gpu(session)
+    if gpu is None:
+        return Execution("eager", "graphs are tried by themselves on CPUs, and on one NVIDIA GPU for all networks")
+    times, capture, began = {"graph": float("inf"), "eager": float("inf")}, None, time.perf_counter()
+    keep = False
+    try:
+        with left_alone(session):
+            capture = use_recordings(session, CudaRecorder(gpu))
+            _make_recordings(session, capture)
+        spent = time.perf_counter() - began
+        for _ in range(ROUNDS if capture.graphs() else 0):
+            for name, best in times.items():
+                _set(session, capture if name == "graph" else None)
+                with left_alone(session):
+                    times[name] = min(best, seconds_on(gpu, session))
+        keep = times["graph"] < MARGIN * times["eager"]
+    finally:
+        _set(session, capture if keep else None)
+    if not capture.graphs():
+        return Execution("eager", f"no loss can be a CUDA graph: {_reasons(capture)}")
+    milliseconds = {name: 1e3 * seconds for name, seconds in times.items()}
+    reason = (
+        f"per iteration {milliseconds['graph']:.2f} ms with {capture.graphs()} CUDA graphs, recorded in {spent:.0f} s, "
+        f"and {milliseconds['eager']:.2f} ms without"
+    )
+    figures = {"eagerMilliseconds": milliseconds["eager"], "graphMilliseconds": milliseconds["graph"]}
+    figures.update(graphs=capture.graphs(), graphSeconds=spent)
+    return Execution("graph" if keep else "eager", reason, figures, told=True)
+
+
+def _make_recordings(session: Session, capture: Capture) -> None:
+    """Iterate until nothing new was recorded for a while, so that each recording was compared twice as well."""
+    quiet, last, began = 0, max(0, session.plan.job.iterations - 1), time.perf_counter()
+    while quiet < 20 and (quiet < 2 or time.perf_counter() - began < RECORDING_SECONDS):
+        before = capture.graphs()
+        session.strategy.process_iteration(last)
+        quiet = quiet + 1 if capture.graphs() == before else 0
+
+
+def _reasons(capture: Capture) -> str:
+    return "; ".join(f"{name}: {reason}" for name, reason in capture.refused.items())
 
 
 def _on_cpu(session: Session) -> bool:

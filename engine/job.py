@@ -91,8 +91,8 @@ class JobSettings(Settings):
     nan_factor: float = setting(0.5, "factor on all learning rates at each such retry", gt=0, le=1)
     execution: Literal["auto", "eager", "compile", "graph"] = setting(
         "auto",
-        "updates as they are written (eager) or as compiled graphs; auto: the faster, where the run is long enough to "
-        "pay for compiling",
+        "updates as they are written (eager), as compiled graphs, or as CUDA graphs (graph); auto: the faster, where "
+        "the run is long enough to pay for compiling",
     )
     batch_statistics: Literal["whole", "process"] = setting(
         "whole", "where several processes share a job, BatchNorm counts the whole batch or the part of its process"
@@ -105,6 +105,9 @@ class JobSettings(Settings):
         "fp32", "what networks compute in; with bf16 weights, losses and updates stay float32"
     )
     tf32: bool = setting(False, "NVIDIA GPUs may round the factors of float32 products to 10 bits")
+    channels_last: bool = setting(
+        False, "networks with 2-d convolutions keep weights and pictures with the channels last in memory, for speed"
+    )
     threads: int | None = setting(None, "processor threads of torch; none: the faster of one and all, measured", ge=1)
 
     def without_effect(self) -> Mapping[str, str]:

@@ -21,7 +21,7 @@ from ganglion.engine.errors import DivergedError, RunError
 from ganglion.engine.health.reader import HealthReader
 from ganglion.engine.memory import enough_memory
 from ganglion.engine.processes import averaged, this_process, told_by_all, told_by_first
-from ganglion.engine.session import Session, make_samples
+from ganglion.engine.session import REAL_ROWS, Session, make_samples, spread_rows
 from ganglion.engine.store import Keeper
 from ganglion.engine.streams import RandomStream
 from ganglion.engine.team import Pulse
@@ -225,7 +225,10 @@ class Learner:
             sentences = list(dict.fromkeys(sentence for told in every for sentence in told))
         if sentences:
             for sentence in sentences:
-                self.traces(Notice(sentence))
+                if sentence in self.session.said:  # as the data were loaded: once is enough
+                    self.session.said.remove(sentence)
+                else:
+                    self.traces(Notice(sentence))
             self.store.note(sentences)
 
     def _validate(self) -> str | None:
@@ -259,14 +262,11 @@ class Learner:
             return
         count = self.job.samples or (500 if session.spec.kind == "vector" else 64)
         stream = RandomStream(session.plan.job.seed, "pictures", session.streams.device)
-        plain = session.data.plain
-        last = len(plain) - 1  # rows from end to end: they may be sorted; above 2**24 the last would be rounded up
-        rows = torch.linspace(0, last, min(4 * count, len(plain))).long().clamp_(max=last)
         with session.judging():
             noise = session.strategy.noise(count, stream)
             if noise is None:
                 return
-            samples, real = make_samples(session.strategy, noise), plain.rows(rows).input.float().cpu()
+            samples, real = make_samples(session.strategy, noise), spread_rows(session.data.plain, REAL_ROWS * count)
         samples, real = (unscale(each, session.spec.value_range, session.data_range) for each in (samples, real))
         self.traces(SamplesMade(self.iteration, samples, real, self._data_spec()))
 

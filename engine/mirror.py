@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from ganglion.engine import files
 from ganglion.engine.checkpoints import ITERATION
@@ -16,6 +18,8 @@ from ganglion.engine.errors import ConfigError, StoreError
 CHECKPOINTS, MANIFEST, OWNER = "checkpoints", "manifest.json", "owner"
 NAMING = (f"{CHECKPOINTS}/best", f"{CHECKPOINTS}/latest", "record.json")  # written after all that they speak of
 PAUSE = 0.5  # seconds between looks at what is new
+GROWN = 1.25  # a file that only grows is uploaded again when it is so many times as long: few times in all,
+LATE = 60.0  # or after so many seconds
 
 
 def is_url(text: object) -> bool:
@@ -92,6 +96,23 @@ def _read(path: Path) -> bytes:
         raise Gone(str(error)) from error
 
 
+class Kept(NamedTuple):
+    """A file as it is at the URL."""
+
+    digest: bytes
+    size: int
+    since: float  # seconds of a clock
+
+    def is_of(self, data: bytes) -> bool:
+        """Whether it holds this."""
+        return len(data) == self.size and hashlib.sha256(data).digest() == self.digest
+
+    def may_wait(self, data: bytes) -> bool:
+        """Whether this is the same file with some more at its end, which need not be there yet."""
+        soon = time.monotonic() - self.since < LATE and self.size < len(data) < GROWN * self.size
+        return soon and self.is_of(data[: self.size])
+
+
 class Mirror:
     """Keeps a run's folder at a URL: a checkpoint is there, whole, before anything that names it.
 
@@ -102,7 +123,7 @@ class Mirror:
         """`without` is a part of the folder that is left alone."""
         self.remote, self.folder, self.without = Remote(url), folder, without
         self.mark = secrets.token_hex(8).encode()
-        self.kept: dict[str, bytes] = {}  # digests of documents, and of each checkpoint's manifest
+        self.kept: dict[str, Kept] = {}  # documents, and each checkpoint's manifest
 
     def take(self) -> None:
         """Own the run, and fetch what there is of it. Raises StoreError."""
@@ -127,18 +148,24 @@ class Mirror:
     def _note(self, name: str, data: bytes) -> None:
         path = PurePosixPath(name)
         if path.parts[0] != CHECKPOINTS or path.name == MANIFEST or len(path.parts) == 2:
-            self.kept[name] = hashlib.sha256(data).digest()
+            self.kept[name] = Kept(hashlib.sha256(data).digest(), len(data), time.monotonic())
 
     def _is_new(self, name: str, data: bytes) -> bool:
-        return self.kept.get(name) != hashlib.sha256(data).digest()
+        return name not in self.kept or not self.kept[name].is_of(data)
 
-    def keep(self) -> bool:
+    def _may_wait(self, name: str, data: bytes) -> bool:
+        return name in self.kept and self.kept[name].may_wait(data)
+
+    def keep(self, patient: bool = False) -> bool:
         """Upload what is new; False where this was not possible now, for a checkpoint went while it was read.
 
-        Raises StoreError where the place does not take it, or the run has another owner by now.
+        A file is always uploaded as a whole, so a `patient` one waits while files only grow a little; with whatever
+        else is new go these, too: a checkpoint speaks of their last lines. Raises StoreError where the place does
+        not take it, or the run has another owner by now.
         """
         documents = self._documents()  # read first: what they name is there now
-        if not any(self._is_new(name, data) for name, data in documents.items()):
+        new = [name for name, data in documents.items() if self._is_new(name, data)]
+        if all(patient and self._may_wait(name, documents[name]) for name in new):
             return True
         self._require_mine()
         try:
@@ -202,7 +229,8 @@ class Mirror:
 def mirrored(url: str, folder: Path, without: str = "") -> Iterator[None]:
     """Fetch a run into a folder, and keep what is stored there while it is worked on; all of it at the end.
 
-    A place that does not answer for a while is tried again; only at the end it is an error. Raises StoreError.
+    What only grows is uploaded now and then. A place that does not answer for a while is tried again; only at the end
+    it is an error. Raises StoreError.
     """
     mirror = Mirror(url, folder, without)
     mirror.take()
@@ -211,7 +239,7 @@ def mirrored(url: str, folder: Path, without: str = "") -> Iterator[None]:
     def watch() -> None:
         while not over.wait(PAUSE):
             with suppress(StoreError, OSError):  # also a folder that went while it was listed
-                mirror.keep()
+                mirror.keep(patient=True)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

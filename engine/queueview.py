@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ganglion.engine import files
-from ganglion.engine.comparerecord import RUNS
 from ganglion.engine.documents import read_json
 from ganglion.engine.errors import StoreError
 from ganglion.engine.locks import is_held
+from ganglion.engine.manyruns import RUNS
 from ganglion.engine.repository import COMPARISON, SWEEP, Repository, RunInfo
 from ganglion.engine.tables import format_duration, print_json, print_table
 from ganglion.engine.tags import is_tag

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from ganglion.engine.adapters import AdaptedSplits
 from ganglion.engine.capture import Capture
-from ganglion.engine.contracts import DatasetFactory, DataSpec, LearningStrategy, Range
+from ganglion.engine.contracts import Dataset, DatasetFactory, DataSpec, LearningStrategy, Range
 from ganglion.engine.processors import ProcessorChain
 from ganglion.engine.resolution import Plan
 from ganglion.engine.samplers import BatchSampler
 from ganglion.engine.streams import Streams, undisturbed
 
 GENERATE_ROWS = 1024
+REAL_ROWS = 4  # rows of data in a picture, for every sample
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Session:
     data: AdaptedSplits
     factory: DatasetFactory
     notices: tuple[str, ...]
+    said: list[str] = field(default_factory=list)  # what the data set has told the user by itself, as it loaded
 
     @property
     def capture(self) -> Capture | None:
@@ -115,3 +117,10 @@ def make_samples(strategy: LearningStrategy, noise: Tensor) -> Tensor:
     """Samples from `noise` (count, ...) on the CPU, in pieces that fit in memory; the caller has set the mode."""
     pieces = [strategy.generate(part).float().cpu() for part in noise.split(GENERATE_ROWS)]
     return torch.cat(pieces)
+
+
+def spread_rows(data: Dataset, count: int) -> Tensor:
+    """So many rows (count, ...) of data, on the CPU; from end to end, as they may be sorted."""
+    last = len(data) - 1
+    rows = torch.linspace(0, last, min(count, len(data))).long().clamp_(max=last)  # above 2**24 rounded up
+    return data.rows(rows).input.float().cpu()

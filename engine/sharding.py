@@ -103,6 +103,8 @@ def refuse_undivided(plan: Plan, shapes: Mapping[str, RoleShape], part: Part) ->
             raise ConfigError(
                 f"{asked}: graphs cannot be made of a divided network; give execution=eager or leave shard out"
             )
+        if plan.job.channels_last:
+            raise ConfigError(f"{asked}: a divided network keeps no channelsLast; leave one of the two out")
         for place, (entry, _) in plan.parts.items():
             if entry.kind == "penalty" and entry.thing.differentiates and shapes[role].output.kind in JUDGES:
                 raise ConfigError(

@@ -15,7 +15,7 @@ from ganglion.engine.contracts import Batch, Loss
 PLAIN = (bool, int, float, str, type(None))
 
 Runner = Callable[[list[Tensor]], Sequence[Tensor]]
-Compiler = Callable[[torch.fx.GraphModule, Sequence[Tensor]], Runner]
+Compiler = Callable[[torch.fx.GraphModule, Sequence[Tensor]], Runner]  # a graph and examples of what it is fed
 
 
 class CannotCapture(Exception):
@@ -47,17 +47,25 @@ class Graph(NamedTuple):
 
     def results(self, leaves: Sequence[Any]) -> list[Tensor]:
         """The loss, its terms, and the gradients of `learning`."""
-        dtype = self.learning[0].dtype if self.learning else torch.float32
+        like = _like(self.learning)
         with torch.no_grad():
-            results = list(self.run([*self.weights, *(as_tensor(leaves[place], dtype) for place in self.used)]))
+            results = list(self.run([*self.weights, *(as_tensor(leaves[place], like) for place in self.used)]))
         for place in self.copied:
             results[place] = results[place].clone()
         return results
 
 
-def as_tensor(leaf: Any, dtype: torch.dtype) -> Tensor:
-    """A tensor as it is, a number as a tensor of no dimensions."""
-    return leaf if isinstance(leaf, Tensor) else torch.tensor(leaf, dtype=dtype)
+def as_tensor(leaf: Any, like: Tensor) -> Tensor:
+    """A tensor as it is, a number as a tensor of no dimensions, of the type and on the device of `like`."""
+    if isinstance(leaf, Tensor):
+        return leaf
+    if like.device.type == "cpu":
+        return torch.tensor(leaf, dtype=like.dtype)
+    return torch.full((), leaf, dtype=like.dtype, device=like.device)  # filled there: a copy would have the host wait
+
+
+def _like(learning: Sequence[Tensor]) -> Tensor:
+    return learning[0] if learning else torch.empty((), dtype=torch.float32)
 
 
 def flattened(value: Any, leaves: list[Any], alive: list[Any]) -> Any:
@@ -104,15 +112,19 @@ def trace(
     leaves: Sequence[Any],
     watched: Sequence[object],
     compiler: Compiler,
+    elementary: bool = True,
 ) -> Graph:
     """Trace `loss_of(*inputs)` and its gradients by `learning`, and compile that. Raises CannotCapture.
 
     `leaves` are the tensors and floats of `inputs`, in order; `watched` is what the loss may read plain values from.
+    A graph that is not `elementary` has the operations that torch carries out where the loss is called, in place where
+    they are. Its `meta` says how many of the tensors that it is fed are `weights`, which come first and are the same
+    ones every time, and how many of its results are `reported`: the loss and its terms, which come first as well.
     """
     _refuse(networks, loss_of)
     slots = list(_slots(networks))
     weights = [getattr(module, kind)[name] for module, kind, name in slots]
-    dtype = learning[0].dtype if learning else torch.float32
+    like = _like(learning)
     found: dict[str, Any] = {}
 
     def whole(*flat: Tensor) -> list[Tensor]:
@@ -124,9 +136,10 @@ def trace(
             reported = [loss.total.detach(), *(term.detach() for term in loss.terms.values())]
             return [*reported, *_gradients(loss, mine, found)]
 
-    flat = [*weights, *(as_tensor(leaf, dtype) for leaf in leaves)]
+    flat = [*weights, *(as_tensor(leaf, like) for leaf in leaves)]
     with _watching(watched) as seen:
-        graph, kept = _traced(whole, flat)
+        graph, kept = _traced(whole, flat, elementary)
+    graph.meta.update(weights=sum(place < len(weights) for place in kept), reported=1 + len(found["terms"]))
     run = compiler(graph, [flat[place].detach() for place in kept])
     learners = [learning[place] for place in found["places"]]
     fed = [place - len(weights) for place in kept if place >= len(weights)]
@@ -152,16 +165,18 @@ def _gradients(loss: Loss, mine: Sequence[Tensor], found: dict[str, Any]) -> lis
     ]
 
 
-def _traced(whole: Callable[..., list[Tensor]], flat: Sequence[Tensor]) -> tuple[torch.fx.GraphModule, list[int]]:
-    """The graph of elementary operations without changes in place, and the places of the inputs that it reads."""
-    from torch._inductor.decomposition import select_decomp_table
+def _traced(
+    whole: Callable[..., list[Tensor]], flat: Sequence[Tensor], elementary: bool
+) -> tuple[torch.fx.GraphModule, list[int]]:
+    """The graph, and the places of the inputs that it reads; elementary operations change nothing in place."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     detached = [tensor.detach() for tensor in flat]
     try:
-        first = make_fx(whole, decomposition_table=select_decomp_table(), tracing_mode="fake")(*detached)
-        functional = torch.func.functionalize(first)  # changes in place become results; views stay
-        graph = make_fx(functional, tracing_mode="fake")(*detached)
+        graph = make_fx(whole, decomposition_table=_table() if elementary else {}, tracing_mode="fake")(*detached)
+        if elementary:
+            functional = torch.func.functionalize(graph)  # changes in place become results; views stay
+            graph = make_fx(functional, tracing_mode="fake")(*detached)
     except CannotCapture:
         raise
     except Exception as error:  # whatever tracing does not know is carried out as it is written
@@ -175,18 +190,32 @@ def _traced(whole: Callable[..., list[Tensor]], flat: Sequence[Tensor]) -> tuple
     return graph, kept
 
 
+def _table() -> dict[Any, Callable[..., Any]]:
+    """What larger operations are made of, by torch's compiler, which takes seconds to import."""
+    from torch._inductor.decomposition import select_decomp_table
+
+    return dict(select_decomp_table())
+
+
 def _shared(graph: torch.fx.GraphModule) -> list[int]:
     """Results that are another result, or an input, under another name: nobody may change them in place."""
     results = next(node for node in graph.graph.nodes if node.op == "output").args[0]
-    roots = [_root(node) for node in results]
+    roots = [root_of(node) for node in results]
     return [place for place, root in enumerate(roots) if root.op == "placeholder" or root in roots[:place]]
 
 
-def _root(node: torch.fx.Node) -> torch.fx.Node:
+def root_of(node: torch.fx.Node) -> torch.fx.Node:
     """The node whose memory this one may look into."""
-    while node.op == "call_function" and getattr(node.target, "is_view", False):
+    while node.op == "call_function" and _is_in_its_argument(node):
         node = cast(torch.fx.Node, node.args[0])
     return node
+
+
+def _is_in_its_argument(node: torch.fx.Node) -> bool:
+    """Whether an operation's result is its first argument's memory: a view of it, or changed in place."""
+    schema = getattr(node.target, "_schema", None)
+    in_place = schema is not None and schema.is_mutable and isinstance(node.args[0], torch.fx.Node)
+    return in_place or bool(getattr(node.target, "is_view", False))
 
 
 def _refuse(networks: Mapping[str, nn.Module], loss_of: Any) -> None:

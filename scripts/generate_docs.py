@@ -27,7 +27,7 @@ from ganglion.engine.processors import ChainSettings
 from ganglion.engine.registry import Registered, Registry
 from ganglion.engine.resolution import PRECEDENCE, PRECEDENCE_RULES
 from ganglion.engine.settings import SettingInfo, describe, format_value
-from ganglion.engine.sweeping import SweepSettings
+from ganglion.engine.sweeps.planning import SweepSettings
 from ganglion.strategies import api as strategies_api
 from ganglion.strategies.api import AdversarialSettings, AdversarialStrategy
 

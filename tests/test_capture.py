@@ -20,7 +20,6 @@ from ganglion.engine.assembly import assemble
 from ganglion.engine.capture import MOST_VARIANTS, Capture
 from ganglion.engine.conformance.watching import default_type
 from ganglion.engine.contracts import Loss
-from ganglion.engine.errors import ConfigError
 from ganglion.engine.folders import data_context
 from ganglion.engine.job import JobRequest
 from ganglion.engine.learner import Learner
@@ -317,12 +316,6 @@ def test_without_a_compiler_updates_are_as_written(tmp_path: Path, monkeypatch: 
     learnt = learn_tiny("NSGAN", tmp_path, iterations=2, execution="compile")
     record = json.loads((learnt.directory / "record.json").read_text())["execution"]
     assert record == {"name": "eager", "reason": "there is no C++ compiler here, which graphs need"}
-
-
-def test_cuda_graphs_are_refused_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="execution=graph: CUDA graphs are not made by this version"):
-        learn_tiny("NSGAN", tmp_path, iterations=2, execution="graph")
-    assert not (tmp_path / "tiny").exists()
 
 
 @pytest.mark.skipif(not execution.has_compiler(), reason="there is no C++ compiler here")

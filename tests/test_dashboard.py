@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from commandline import PAIR, call, contents, refused, runs_folder
-from PIL import Image
+from PIL import Image, ImageColor
 
 pytest.importorskip("starlette", reason="needs the extra 'dashboard'")
 pytest.importorskip("uvicorn", reason="needs the extra 'dashboard'")
@@ -37,6 +38,7 @@ from ganglion.engine.dashboard.watching import OneRun
 from ganglion.engine.dashboard.workers import Superseded, Worker
 from ganglion.engine.errors import InputError, StoreError
 from ganglion.engine.locks import FileLock
+from ganglion.engine.pictures import GREY
 from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository
 from ganglion.engine.runs import RunInfo
@@ -444,6 +446,7 @@ HOLDER = """
 import signal, sys, time
 from pathlib import Path
 from ganglion.engine.locks import FileLock
+from ganglion.engine.pictures import GREY
 signal.signal(signal.SIGINT, lambda *_: sys.exit(7))
 lock = FileLock.acquire(Path(sys.argv[1]), "it")
 print("held", flush=True)
@@ -602,6 +605,17 @@ def test_what_is_drawn_is_what_the_command_draws(run: Path, capsys: Capture, tmp
     assert call(capsys, "ganglion", "sample", "cgan", "count=9", "seed=3", f"out={out}").code == 0
     found = drawn(count="9", seed="3")
     assert found["iteration"] == 4 and base64.b64decode(found["picture"]) == out.read_bytes()
+
+
+def test_points_are_drawn_beside_the_data_as_in_the_pictures_of_the_run() -> None:
+    keys = {"strategy": "NSGAN", "iterations": 2, "batchSize": 8, "threads": 1, "execution": "eager", "tag": "points"}
+    learn(PAIR, "Ring", {**keys, "size": 256, "testSize": 32}, runs=runs_folder(), quiet=True)
+    drawing = Here().drawing
+    answers = [drawing.draw({"tag": "points", "asked": {"seed": 0, "towards": 1, "share": share}}) for share in (0, 1)]
+    first, last = (np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["picture"])))) for answer in answers)
+    grey = [(each[..., :3] == ImageColor.getrgb(GREY)).all(-1) for each in (first, last)]
+    assert grey[0].sum() > 500  # 256 points on a ring, which an untrained generator is far from
+    assert (grey[0] == grey[1]).mean() > 0.99 and (first != last).any()  # the data stay where they are
 
 
 def test_the_way_between_two_seeds_leads_from_the_one_to_the_other(run: Path) -> None:

@@ -168,7 +168,8 @@ def test_shards_of_very_unequal_sizes_are_read_once_per_epoch(tmp_path: Path) ->
     sampler_rows = numbers(sampler_of(made), 1800 // 16)
     held = made.train.held
     assert len(sampler_rows) == 1792 and held is not None
-    assert held.reads <= 104 + held.slots + 2 and held.slots * held.rows <= 3 * 1600
+    # a batch that waits for a piece may take the place of one that is planned: a few are read twice
+    assert held.reads <= 110 + held.slots and held.slots * held.rows <= 3 * 1600
 
 
 def test_memory_is_freed_at_once(folder: Path) -> None:
@@ -320,6 +321,26 @@ def test_what_was_skipped_is_in_the_record(tmp_path: Path, monkeypatch: pytest.M
     run = learn(PAIR, "Shards", {**keys, "mean": 0, "deviation": 1, "iterations": 10}, runs=tmp_path / "runs")
     (sentence,) = run.record["notices"]
     assert "part-3.npy: the shard cannot be read (OSError: gone); skipped" in sentence
+
+
+def test_what_is_skipped_at_the_start_and_later_is_shown_once_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, said = write(tmp_path / "data"), list[str]()
+    damaged = data / "part-5.npy"
+    (data / "part-6.npy").write_bytes(b"no array")
+
+    def say(sentence: str) -> None:  # once it is said, the data have been looked at
+        said.append(sentence)
+        damaged.write_bytes(damaged.read_bytes()[:300])
+
+    keys = {**KEYS, "path": f"{data}/part-*.npy", "damaged": "skip", "testShare": 0, "healthInterval": 0}
+    given: dict[str, Any] = {**keys, "mean": 0, "deviation": 1, "iterations": 17, "traces": "lines,terminal"}
+    run = learn(PAIR, "Shards", given, runs=tmp_path / "runs", notify=say)
+    shown = "".join([*said, *capsys.readouterr().err.split()])  # whatever was broken into lines
+    first, second = run.record["notices"]
+    assert "part-6.npy" in first and "part-5.npy" in second
+    assert shown.count("part-6.npy") == 1 and shown.count("part-5.npy") == 1 and said == [first]
 
 
 def test_retrying_waits_longer_each_time() -> None:

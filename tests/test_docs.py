@@ -28,7 +28,7 @@ from ganglion.engine.job import JobSettings, named_job, parse_tokens, read_job, 
 from ganglion.engine.registry import Registry
 from ganglion.engine.resolution import Resolver, settings_of
 from ganglion.engine.settings import describe
-from ganglion.engine.sweeping import plan_sweep
+from ganglion.engine.sweeps.planning import plan_sweep
 
 OTHERS = {"python3", "python", "pip", ".venv/bin/pip", "source", "pytest"}  # begins of commands that are not ours
 CARRIED_OUT = {

@@ -496,6 +496,42 @@ def test_a_run_is_kept_at_a_url_and_goes_on_from_there(kind: str, tmp_path: Path
 
 
 @fsspec_there
+def test_a_file_that_grows_is_uploaded_few_times_and_whole_with_a_checkpoint_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ganglion.engine import mirror
+    from ganglion.engine.mirror import Mirror, mirrored
+
+    url, here = f"memory://{tmp_path.name}/grows", tmp_path / "here"
+    own, written = Mirror(url, here), list[tuple[str, int]]()
+    own.take()
+    here.mkdir(exist_ok=True)
+    write, trace, line = own.remote.write, here / "trace.jsonl", "a line of it\n"
+    own.remote.write = lambda name, data: (written.append((name, len(data))), write(name, data))[0]  # type: ignore[method-assign]
+    for lines in range(1, 1001):
+        trace.write_text(line * lines)
+        assert own.keep(patient=True)
+    sizes = [size for _, size in written]  # of 1, 2, 3, 4, 5, 7 lines and so on: each is a quarter longer
+    assert {name for name, _ in written} == {"trace.jsonl"} and len(sizes) < 35
+    assert [size // len(line) for size in sizes[:7]] == [1, 2, 3, 4, 5, 7, 9]
+    assert sum(sizes) < 5 * 1000 * len(line) and sizes[-1] < 1000 * len(line)
+    stored(here, 1)
+    assert own.keep(patient=True) and [name for name, _ in written[-2:]] == ["trace.jsonl", "checkpoints/latest"]
+    assert own.remote.read("trace.jsonl") == trace.read_bytes()
+    trace.write_text(line.upper() * 1001)  # begun anew: it has not only grown
+    assert own.keep(patient=True) and own.remote.read("trace.jsonl") == trace.read_bytes()
+    with trace.open("a") as file:
+        file.write(line)
+    assert own.keep(patient=True) and own.remote.read("trace.jsonl") != trace.read_bytes()
+    monkeypatch.setattr(mirror, "LATE", 0.0)
+    assert own.keep(patient=True) and own.remote.read("trace.jsonl") == trace.read_bytes()
+    monkeypatch.undo()
+    with mirrored(url, tmp_path / "again"), (tmp_path / "again" / "trace.jsonl").open("a") as file:
+        file.write("the last line\n")
+    assert (own.remote.read("trace.jsonl") or b"").endswith(b"the last line\n")
+
+
+@fsspec_there
 def test_a_checkpoint_that_was_half_uploaded_is_passed_over(tmp_path: Path) -> None:
     from ganglion.engine.mirror import Mirror, mirrored
 

@@ -6,44 +6,31 @@ that have no better place.
 
 from __future__ import annotations
 
-import ast
 import itertools
 import math
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
+from traps import LOOSE, SHORT, SMALL, assembled, inputs_of, live, missing, published, unlisted
 
-from ganglion.engine.assembly import assemble
 from ganglion.engine.averages import EMA
 from ganglion.engine.contracts import Batch, GradientProcessor, Method
 from ganglion.engine.decay import Span
 from ganglion.engine.errors import ConfigError
-from ganglion.engine.folders import data_context
-from ganglion.engine.job import request
 from ganglion.engine.links import L2, ClipNorm, DianneMomentum
 from ganglion.engine.methods import Adam, Sgd
 from ganglion.engine.processors import ChainSettings, ProcessorChain
-from ganglion.engine.registry import Registry
 from ganglion.engine.session import Session
 from ganglion.strategies.adversarial import AdversarialStrategy
 from ganglion.strategies.series.timegan import moment_distance, next_step_error
 
-REGISTRY = Registry().load()
 STRATEGIES, HERE = "tests/test_series_strategies.py", "tests/test_series_traps.py"
-PAIR, LOOSE, CRNN = (
-    "RecurrentGenerator,RecurrentDiscriminator",
-    "Recurrent,Recurrent",
-    "CRNNGenerator,CRNNDiscriminator",
-)
+PAIR, CRNN = "RecurrentGenerator,RecurrentDiscriminator", "CRNNGenerator,CRNNDiscriminator"
 FIVE = ",".join(["Recurrent"] * 5)
-SMALL = {"size": 40, "testSize": 12, "length": 8, "hidden": 5}
-SHORT = {"batchSize": 6, "iterations": 9}
 FREE = {"generator.freeRunning": True, "learningRate": 0.01}
 
 TRAPS: dict[str, tuple[str, ...]] = {
@@ -131,34 +118,12 @@ TRAPS: dict[str, tuple[str, ...]] = {
 }
 
 
-@cache
-def functions(path: Path) -> frozenset[str]:
-    """The functions that a file defines; nothing of it is run."""
-    return frozenset(node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
-
-
 def test_every_trap_has_a_test_that_exists() -> None:
-    for entry in itertools.chain(*TRAPS.values()):
-        file, _, name = entry.partition("::")
-        assert name in functions(Path(__file__).parent.parent / file), entry
+    assert missing(TRAPS) == []
 
 
 def test_every_test_here_is_in_the_table() -> None:
-    named = {entry.partition("::")[2] for entry in itertools.chain(*TRAPS.values())}
-    own = {name for name in functions(Path(__file__)) if name.startswith("test_")}
-    assert own - named == {"test_every_trap_has_a_test_that_exists", "test_every_test_here_is_in_the_table"}
-
-
-def published(strategy: str, networks: str, dataset: str = "AR", **keys: Any) -> tuple[Any, Session]:
-    """A strategy ready to learn, with the batches and iterations of its preset."""
-    data = {**SMALL, **({"channels": 2} if dataset == "AR" else {}), **({"classes": 2} if strategy == "RCGAN" else {})}
-    asked = request(networks, dataset, {**data, "strategy": strategy, **keys})
-    made = assemble(REGISTRY, asked, data_context(lambda sentence: None))
-    return made.strategy, made
-
-
-def live(strategy: str, networks: str = PAIR, dataset: str = "AR", **keys: Any) -> tuple[Any, Session]:
-    return published(strategy, networks, dataset, **{**SHORT, **keys})
+    assert unlisted(TRAPS, __file__) == set()
 
 
 def weights(network: nn.Module) -> list[Tensor]:
@@ -167,13 +132,6 @@ def weights(network: nn.Module) -> list[Tensor]:
 
 def same(one: list[Tensor], other: list[Tensor]) -> bool:
     return all(torch.equal(first, second) for first, second in zip(one, other, strict=True))
-
-
-def inputs_of(network: nn.Module) -> list[Tensor]:
-    """What a network is given from now on."""
-    seen: list[Tensor] = []
-    network.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
-    return seen
 
 
 def rows_of(strategy: Any) -> list[Batch]:
@@ -193,7 +151,7 @@ def all_differ(tensors: list[Tensor]) -> bool:
 
 @pytest.mark.parametrize(("strategy", "dataset"), [("RGAN", "AR"), ("RCGAN", "Sine")])
 def test_output_layers_of_both_players_of_rgan_move(strategy: str, dataset: str) -> None:
-    play, made = live(strategy, dataset=dataset)
+    play, made = live(strategy, PAIR, dataset)
     layers: list[Any] = [made.networks[role].output for role in ("generator", "discriminator")]
     before = [weights(layer) for layer in layers]
     play.process_iteration(0)
@@ -202,7 +160,7 @@ def test_output_layers_of_both_players_of_rgan_move(strategy: str, dataset: str)
 
 
 def test_fakes_share_the_labels_of_the_rows_that_their_update_drew() -> None:
-    play, made = live("RCGAN", dataset="Sine")
+    play, made = live("RCGAN", PAIR, "Sine")
     batches, judged, told = (
         rows_of(play),
         inputs_of(made.networks["discriminator"]),
@@ -221,7 +179,7 @@ def test_fakes_share_the_labels_of_the_rows_that_their_update_drew() -> None:
 
 @pytest.mark.parametrize(("strategy", "dataset", "updates"), [("RGAN", "AR", 5), ("RCGAN", "Sine", 4)])
 def test_every_update_draws_rows_of_its_own(strategy: str, dataset: str, updates: int) -> None:
-    play, made = live(strategy, dataset=dataset)
+    play, made = live(strategy, PAIR, dataset)
     batches, noise = rows_of(play), inputs_of(made.networks["generator"])
     play.process_iteration(0)
     assert len(batches) == updates and all_differ([batch.input for batch in batches])
@@ -237,7 +195,7 @@ def test_published_numbers_of_rcgan() -> None:
 
 
 def test_the_mean_of_the_batch_is_seen_in_a_run() -> None:
-    play, made = live("RGAN", **{"discriminator.batchMean": True})
+    play, made = live("RGAN", PAIR, **{"discriminator.batchMean": True})
     judge: Any = made.networks["discriminator"]
     given = inputs_of(judge.recurrent)
     play.train_discriminator(play.real_batch())
@@ -403,8 +361,7 @@ def test_published_numbers_of_fingan() -> None:
 def test_fingan_plays_with_all_forms_of_its_generator(form: str) -> None:
     small = {"length": 64, "generator.hidden": 8, "width": 4, "hidden": None}
     keys = {name: value for name, value in {**SMALL, **SHORT, **small, "generator.form": form}.items() if value}
-    asked = request("FinGANGenerator,FinGANDiscriminator", "AR", {**keys, "strategy": "FinGAN", "channels": 1})
-    made = assemble(REGISTRY, asked, data_context(lambda sentence: None))
+    made = assembled("FinGANGenerator,FinGANDiscriminator", "AR", **{**keys, "strategy": "FinGAN", "channels": 1})
     play: Any = made.strategy
     before = {role: weights(network) for role, network in made.networks.items()}
     values = play.process_iteration(0).values

@@ -6,10 +6,7 @@ the sources. The tests below are those that have no better place.
 
 from __future__ import annotations
 
-import ast
-import itertools
 import math
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +15,21 @@ import pytest
 import torch
 from seriesfiles import dated
 from torch import Tensor
+from traps import REGISTRY, assembled, inputs_of, live, missing, unlisted
 
 from ganglion.datasets.series.series import Series, SeriesTableSettings
 from ganglion.datasets.series.windows import ranged
-from ganglion.engine.assembly import assemble
 from ganglion.engine.commands import job_folders
 from ganglion.engine.contracts import Batch, DataContext, DataSpec, EvaluationContext, NetworkContext, Port, Splits
 from ganglion.engine.errors import ConfigError
-from ganglion.engine.folders import data_context
-from ganglion.engine.job import named_job, read_job, request
+from ganglion.engine.job import named_job, read_job
 from ganglion.engine.launch import learn
 from ganglion.engine.opening import draw_samples, named_classes, open_run
-from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository
-from ganglion.engine.session import Session
 from ganglion.strategies.metrics.series import discriminative, tstr
 from ganglion.strategies.metrics.series.imputation import Imputation
 from ganglion.strategies.metrics.series.timeganpredictive import published_error
 
-REGISTRY = Registry().load()
 HERE, STRATEGIES, CONDITIONS = (
     "tests/test_series_traps_more.py",
     "tests/test_series_strategies.py",
@@ -53,7 +46,6 @@ DATA, FILES, TRAPS_BEFORE = (
     "tests/test_series_traps.py",
 )
 PICTURES = "tests/test_evaluation_pictures.py"
-LOOSE = "Recurrent,Recurrent"
 DAYS = {"time": "date", "length": 96, "align": "day", "calendar": ("month", "weekday")}
 
 TRAPS: dict[str, tuple[str, ...]] = {
@@ -160,30 +152,12 @@ TRAPS: dict[str, tuple[str, ...]] = {
 }
 
 
-@cache
-def functions(path: Path) -> frozenset[str]:
-    """The functions that a file defines; nothing of it is run."""
-    return frozenset(node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
-
-
 def test_every_trap_has_a_test_that_exists() -> None:
-    for entry in itertools.chain(*TRAPS.values()):
-        file, _, name = entry.partition("::")
-        assert name in functions(Path(__file__).parent.parent / file), entry
+    assert missing(TRAPS) == []
 
 
 def test_every_test_here_is_in_the_table() -> None:
-    named = {entry.partition("::")[2] for entry in itertools.chain(*TRAPS.values())}
-    own = {name for name in functions(Path(__file__)) if name.startswith("test_")}
-    others = {"test_every_trap_has_a_test_that_exists", "test_every_test_here_is_in_the_table"}
-    assert own - named == {*others, "test_wrong_targets_of_series_are_refused"}
-
-
-def live(strategy: str, networks: str = LOOSE, dataset: str = "AR", **keys: Any) -> tuple[Any, Session]:
-    small = {"size": 40, "testSize": 12, "length": 8, "batchSize": 6, "iterations": 9, "hidden": 5}
-    data = {**small, **({"channels": 2} if dataset == "AR" else {}), "strategy": strategy, **keys}
-    made = assemble(REGISTRY, request(networks, dataset, data), data_context(lambda sentence: None))
-    return made.strategy, made
+    assert unlisted(TRAPS, __file__) == {"test_wrong_targets_of_series_are_refused"}
 
 
 def series(path: Path, **keys: Any) -> Series:
@@ -332,8 +306,7 @@ def test_the_discriminator_sees_every_real_window() -> None:
 
 def test_the_generator_is_told_what_is_missing_and_draws_nothing() -> None:
     strategy, made = live("ImputationGAN", placeholder=-0.1)
-    given: list[Tensor] = []
-    made.networks["generator"].register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].detach().clone()))
+    given = inputs_of(made.networks["generator"])
     batch, holes = strategy.real_batch(), torch.zeros(6, 8, 1)
     holes[:, 2:4] = 1
     once, again = (strategy.fake(holes, batch).detach() for _ in range(2))
@@ -425,10 +398,7 @@ def test_published_numbers_of_rtsgan() -> None:
 
 
 def test_published_numbers_of_timevae() -> None:
-    keys = {"strategy": "TimeVAE", "size": 40, "testSize": 12}
-    made = assemble(
-        REGISTRY, request("TimeVAEEncoder,TimeVAEDecoder", "Sines", keys), data_context(lambda sentence: None)
-    )
+    made = assembled("TimeVAEEncoder,TimeVAEDecoder", "Sines", strategy="TimeVAE", size=40, testSize=12)
     strategy: Any = made.strategy
     assert made.plan.strategy_settings.generator_dim == 8 and strategy.preset["batchSize"] == 16
     batch = made.sampler.next_batch()

@@ -22,18 +22,18 @@ from ganglion.engine.launch import learn
 from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository
 from ganglion.engine.settings import NotUsed
-from ganglion.engine.sweeping import Aim, Sweep, plan_sweep
-from ganglion.engine.sweepranges import Range, is_range, ordered, parse_range
-from ganglion.engine.sweepspace import Space
+from ganglion.engine.sweeps.planning import Aim, Sweep, plan_sweep
+from ganglion.engine.sweeps.ranges import Range, is_range, ordered, parse_range
+from ganglion.engine.sweeps.space import Space
 
 pytest.importorskip("optuna", reason="needs the extra 'sweep'")
 
-from ganglion.engine.sweep import Swept, sweep
-from ganglion.engine.sweepfile import StudyFile
-from ganglion.engine.sweeprecord import taken
-from ganglion.engine.sweepsearch import Search
-from ganglion.engine.sweepstudy import Drawing, Review, Trial, importances
-from ganglion.engine.sweeptable import best_first, summarise, tables
+from ganglion.engine.sweeps.record import taken
+from ganglion.engine.sweeps.search import Search
+from ganglion.engine.sweeps.study import Drawing, Review, Trial, importances
+from ganglion.engine.sweeps.studyfile import StudyFile
+from ganglion.engine.sweeps.sweep import Swept, sweep
+from ganglion.engine.sweeps.table import best_first, summarise, tables
 
 REGISTRY = Registry().load()
 DATA = {"strategy": "NSGAN", "size": "64", "testSize": "8", "batchSize": "8"}
@@ -297,6 +297,21 @@ def test_halving_goes_on_with_the_best_quarter_and_remembers_it() -> None:
     assert Review(drawing(pruner="halving", after=10), before).look([(10, 1.5)]) == 10
 
 
+@pytest.mark.parametrize("lower", [True, False])
+def test_pruned_trials_are_weighed_in_the_direction_of_what_they_told(lower: bool) -> None:
+    """All are pruned at the same step, by a figure that is best where the rate is 4.5, whatever is searched for."""
+    space, trials = drawing().space, list[Trial]()
+    own = Drawing(space, 7, "tpe", lower, "median", not lower, 0)
+    for number in range(30):
+        drawn = own.draw(number, trials)
+        assert drawn is not None
+        told = far_from(4.5)(drawn) * (-1 if lower else 1)
+        trials.append(Trial(number, drawn, "pruned", None, {10: told}))
+    assert statistics.median(each.drawn["rate"] for each in trials[15:]) > 3.5
+    assert own.study(trials[:1]).trials[0].intermediate_values == {10: -trials[0].steps[10]}
+    assert own.study(trials[:1], pruned=True).trials[0].intermediate_values == trials[0].steps
+
+
 def test_the_study_file_gives_back_what_it_was_given(tmp_path: Path) -> None:
     folder = tmp_path / "a?b#c%20 d"  # signs that would mean something in an address
     folder.mkdir()
@@ -514,7 +529,7 @@ def carried_out(runs: Path, monkeypatch: pytest.MonkeyPatch, start: Any = Here, 
     def pool(*asked: Any) -> Iterator[Pool]:
         yield Pool("local", start)
 
-    monkeypatch.setattr("ganglion.engine.sweep.task_pool", pool)
+    monkeypatch.setattr("ganglion.engine.sweeps.sweep.task_pool", pool)
     monkeypatch.setattr("ganglion.engine.taskpool.PAUSE", 0.0)
     return sweep(PAIR, "Circle", {**RUN, **keys}, runs=runs, notify=lambda sentence: None)
 

@@ -6,18 +6,23 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ganglion.engine.contracts import DataSpec, LearningStrategy
+from ganglion.engine.contracts import DataSpec, EvaluationContext, LearningStrategy
+from ganglion.engine.errors import EngineError
+from ganglion.engine.evaluation import evaluation_context
 from ganglion.engine.opening import Opened, draw_between, draw_samples, named_classes, open_run
 from ganglion.engine.pictures import picture
 from ganglion.engine.registry import Registry
 from ganglion.engine.repository import Repository
+from ganglion.engine.session import REAL_ROWS, spread_rows
 from ganglion.engine.settings import Level, Owner, Settings, refuse_unknown, resolve, setting
 
 MOST_CLASSES = 200  # that a page lists
+REAL_POINTS = 100  # a picture shows as many rows of the data as it would beside so many samples, or more
 
 
 class DrawSettings(Settings):
@@ -38,6 +43,7 @@ class Drawing:
         self.plugins = plugins
         self._registry: Registry | None = None
         self._opened: Opened | None = None
+        self._data: tuple[Path, EvaluationContext] | None = None
 
     def describe(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """What can be asked of a run's generator."""
@@ -60,10 +66,25 @@ class Drawing:
         answer = {"iteration": opened.iteration, "count": len(samples), "notices": list(opened.notices)}
         if spec.text:
             return {**answer, "texts": spec.texts(samples)}
-        frame = _framed(opened, asked, spec, samples)
+        real = self._real(opened, asked.count)
+        frame = spec if real is not None else _framed(opened, asked, spec, samples)
         buffer = io.BytesIO()
-        picture(samples, frame).save(buffer, format="PNG")
+        picture(samples, frame, real).save(buffer, format="PNG")
         return {**answer, "picture": base64.b64encode(buffer.getvalue()).decode("ascii")}
+
+    def _real(self, opened: Opened, count: int) -> Tensor | None:
+        """Rows of the data, which the run's own pictures show beside points and series; none where they are gone."""
+        if opened.spec.kind == "image" or self._registry is None:
+            return None
+        if self._data is None or self._data[0] != opened.run.directory:
+            context = evaluation_context(self._registry, opened, 0, {}, lambda sentence: None)
+            self._data = (opened.run.directory, context)
+        context = self._data[1]
+        try:
+            train = context.splits().train
+        except EngineError:
+            return None
+        return context.own_scale(spread_rows(train, REAL_ROWS * max(count, REAL_POINTS)))
 
     def _open(self, tag: str) -> Opened:
         run = self.repository.find(tag)

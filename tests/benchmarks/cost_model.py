@@ -29,7 +29,7 @@ from ganglion.engine.conformance.courses import Job, iterate
 from ganglion.engine.conformance.sharing import in_part, in_processes
 from ganglion.engine.conformance.subjects import find_subject
 from ganglion.engine.device import usable_cores
-from ganglion.engine.processes import Part
+from ganglion.engine.processes import Part, average_in_place
 
 BATCHES = (64, 256, 1024)
 SIZES = (1 << 12, 1 << 16, 1 << 20, 1 << 22, 1 << 24)  # bytes of a message
@@ -64,24 +64,48 @@ class Shape(NamedTuple):
     rows: int
 
 
-JOBS: Mapping[str, tuple[str, str, str, Mapping[str, Any]]] = {
-    "GAN, DIANNE's pair, batch 16": ("GAN", "Generator,Discriminator", "MNIST", {"batchSize": 16, "generatorDim": 10}),
-    "NSGAN, perceptrons": ("NSGAN", "Generator,Discriminator", "MNIST", {"penalty": "none"}),
-    "R3GAN, perceptrons": ("R3GAN", "Generator,Discriminator", "MNIST", {}),
-    "WGAN-GP, five critic updates": ("WGAN_GP", "Generator,Discriminator", "MNIST", {}),
-    "BEGAN": ("BEGAN", "Generator,Autoencoder", "MNIST", {}),
-    "VAE": ("VAE", "Encoder,Decoder", "MNIST", {}),
-    "NSGAN, DCGAN": ("NSGAN", "DCGANGenerator,DCGANDiscriminator", "MNIST", {"penalty": "none"}),
-    "RGAN, LSTM pair, 24 steps": ("RGAN", "Generator,Discriminator", "Sines", {}),
-    "TimeGAN, joint phase": ("TimeGAN", "Recurrent,Recurrent,Recurrent,Recurrent,Recurrent", "Sines",
-                             {"autoencoderIterations": 0, "supervisorIterations": 0}),
+PICTURES = ("Generator,Discriminator", "MNIST")
+PAIR = ("Recurrent,Recurrent", "Sines", {"hidden": 100})
+FIVE = ",".join(["Recurrent"] * 5)
+LATE: Mapping[str, Mapping[str, Any]] = {  # keys that leave the first phases out: the last one is what is counted
+    "WGAN": {"initIterations": 0},
+    "WGAN_LP": {"initIterations": 0},
+    "TimeGAN": {"autoencoderIterations": 0, "supervisorIterations": 0},
+    "RTSGAN": {"pretrainIterations": 0},
+    "CRNNGAN": {"pretrainIterations": 0},
+}
+JOBS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+    **{
+        name: (*PICTURES, {})
+        for name in (
+            "GAN", "Minimax", "NSGAN", "WGAN", "LSGAN", "WGAN_GP", "WGAN_LP", "DRAGAN", "HingeGAN", "RpGAN", "RaGAN",
+            "PacGAN", "FeatureMatchingGAN", "SNGAN", "R3GAN", "CGAN", "ACGAN", "ProjectionGAN", "InfoGAN",
+        )
+    },
+    "NSGAN, DCGAN": ("DCGANGenerator,DCGANDiscriminator", "MNIST", {}),
+    "BEGAN": ("Generator,Autoencoder", "MNIST", {}),
+    "EBGAN": ("Generator,Autoencoder", "MNIST", {}),
+    "VAE": ("Encoder,Decoder", "MNIST", {}),
+    "FeedForward": ("MLP", "MNIST", {}),
+    "RGAN": PAIR,
+    "RCGAN": (PAIR[0], "Sine", {"hidden": 100, "classes": 2}),
+    "CurveGAN": PAIR,
+    "FinGAN": PAIR,
+    "CRNNGAN": (PAIR[0], "MadeMusic", {"hidden": 100}),
+    "TimeGAN": (FIVE, "Sines", {}),
+    "RTSGAN": ("MLP,MLP,Recurrent,Recurrent", "Sines", {}),
+    "TimeVAE": ("TimeVAEEncoder,TimeVAEDecoder", "Sines", {}),
+    "ForecastGAN": (PAIR[0], "Sine", {"hidden": 100, "length": 52}),
+    "ImputationGAN": PAIR,
+    "BPTT": ("Recurrent", "Sines", {"hidden": 100}),
 }  # fmt: skip
 ROWS = 256
 
 
 def job(name: str, **changes: Any) -> Job:
-    strategy, networks, dataset, keys = JOBS[name]
-    keys = {"batchSize": ROWS, "execution": "eager", **keys, **changes}
+    strategy = name.partition(",")[0]
+    networks, dataset, keys = JOBS[name]
+    keys = {"batchSize": ROWS, "execution": "eager", **keys, **LATE.get(strategy, {}), **changes}
     return Job(find_subject("strategy", strategy), networks.split(","), dataset, keys)
 
 
@@ -113,16 +137,16 @@ def answered(work: Callable[[Part, Path], None], count: int) -> float:
 
 
 def message(size: int, count: int) -> float:
-    """Seconds that an all-reduce of so many bytes takes."""
+    """Seconds that averaging gradients of so many bytes takes: they are packed, travel and are put back."""
 
     def timed(part: Part, folder: Path) -> None:
         torch.set_num_threads(1)
-        values, often = torch.zeros(size // 4), 30
+        values, often = list(torch.zeros(4, size // 16)), 30
         for _ in range(5):
-            distributed.all_reduce(values)
+            average_in_place(values)
         began = time.perf_counter()
         for _ in range(often):
-            distributed.all_reduce(values)
+            average_in_place(values)
         if part.rank == 0:
             (folder / "answer").write_text(str((time.perf_counter() - began) / often))
 
@@ -138,11 +162,11 @@ def line(places: Sequence[float], values: Sequence[float]) -> tuple[float, float
 
 def fit(rounds: int) -> None:
     """Fit on one process and on messages; predict iterations in two and four, and measure them."""
-    name = "NSGAN, perceptrons"
+    name = "NSGAN"
     whole = {rows: median(seconds(job(name, batchSize=rows), 1) for _ in range(rounds)) for rows in BATCHES}
     fixed, row = line(list(whole), list(whole.values()))
-    print(f"{name}: {fixed * 1e3:.2f} ms per iteration and {row * 1e6:.2f} us per row (from batches of "
-          f"{', '.join(map(str, BATCHES))} in one process of one thread)\n")  # fmt: skip
+    print(f"{name}, MNIST perceptrons: {fixed * 1e3:.2f} ms per iteration and {row * 1e6:.2f} us per row (from batches "
+          f"of {', '.join(map(str, BATCHES))} in one process of one thread)\n")  # fmt: skip
     ways = {}
     for count in COUNTS:
         taken = [median(message(size, count) for _ in range(rounds)) for size in SIZES]

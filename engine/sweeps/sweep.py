@@ -16,14 +16,14 @@ from ganglion.engine.recording import now
 from ganglion.engine.registry import Registry
 from ganglion.engine.repository import SWEEP
 from ganglion.engine.settings import format_value
-from ganglion.engine.sweepchecks import rehearse, space_with_data
-from ganglion.engine.sweeping import Sweep, plan_sweep
-from ganglion.engine.sweeppictures import draw_sweep
-from ganglion.engine.sweeprecord import BEST, PICTURE, TABLE, refuse_strangers, taken
-from ganglion.engine.sweepsearch import Search
-from ganglion.engine.sweepspace import Space
-from ganglion.engine.sweepstudy import require_optuna
-from ganglion.engine.sweeptable import Summary, best_job, markdown, summarise
+from ganglion.engine.sweeps.checks import rehearse, space_with_data
+from ganglion.engine.sweeps.pictures import draw_sweep
+from ganglion.engine.sweeps.planning import Sweep, plan_sweep
+from ganglion.engine.sweeps.record import BEST, PICTURE, TABLE, folder_of, taken
+from ganglion.engine.sweeps.search import Search
+from ganglion.engine.sweeps.space import Space
+from ganglion.engine.sweeps.study import require_optuna
+from ganglion.engine.sweeps.table import Summary, best_job, markdown, summarise
 from ganglion.engine.tables import clean_text
 
 
@@ -63,7 +63,7 @@ def sweep(
     registry = Registry().load([plugins] if isinstance(plugins, str) else plugins)
     texts = {key: format_value(value) for key, value in python_keys(keys, settings).items()}
     planned = plan_sweep(registry, networks, dataset, texts, runs, command)
-    refuse_strangers(planned.directory)
+    folder_of(planned).refuse_strangers()
     space = space_with_data(registry, planned, notify)
     if _unfinished(planned):
         first = space.draw(lambda each: each.probes()[0])

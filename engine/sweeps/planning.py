@@ -29,8 +29,8 @@ from ganglion.engine.settings import (
     setting,
 )
 from ganglion.engine.suites import merged
-from ganglion.engine.sweepranges import Range, is_range, ordered, parse_range
-from ganglion.engine.sweepspace import Space
+from ganglion.engine.sweeps.ranges import Range, is_range, ordered, parse_range
+from ganglion.engine.sweeps.space import Space
 from ganglion.engine.tags import base_tag
 
 PREFIX = "sweep-"

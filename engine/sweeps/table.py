@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ganglion.engine.comparetable import Table
+from ganglion.engine.comparetable import Table, as_markdown
 from ganglion.engine.job import JOB_FORMAT
-from ganglion.engine.sweeping import Aim, Sweep
-from ganglion.engine.sweepsearch import Search, shown
-from ganglion.engine.sweepstudy import Trial, importances
+from ganglion.engine.sweeps.planning import Aim, Sweep
+from ganglion.engine.sweeps.search import Search, shown
+from ganglion.engine.sweeps.study import Trial, importances
 from ganglion.engine.tables import clean_text, format_number
 
 SHOWN = 10  # trials in the table
@@ -96,13 +96,8 @@ def markdown(sweep: Sweep, lag: int, summary: Summary, facts: Mapping[str, str])
     how = f"{settings.sampler}, seed {settings.seed}, lag {lag}, pruner {sweep.asked['pruner']}"
     lines = {**facts, "data set": sweep.dataset, "budget": str(sweep.budget), "search": how}
     lines |= {each.key: str(each) for each in sweep.space.ranges}
-    parts = [f"# Sweep {sweep.tag}\n", "".join(f"- {name}: {clean_text(value)}\n" for name, value in lines.items())]
-    for table in tables(summary):
-        cells = [table.columns, ["---"] * len(table.columns), *table.rows]
-        body = "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in cells)
-        parts.append(f"## {table.title}\n\n{body}")
-    parts += ["".join(f"- {clean_text(sentence)}\n" for sentence in summary.remarks)] if summary.remarks else []
-    return "\n".join(parts)
+    cleaned = {name: clean_text(value) for name, value in lines.items()}
+    return as_markdown(f"Sweep {sweep.tag}", cleaned, tables(summary), summary.remarks)
 
 
 def best_job(search: Search, best: Trial) -> dict[str, Any]:

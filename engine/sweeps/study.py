@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ganglion.engine.errors import ConfigError
 from ganglion.engine.streams import stream_seed
-from ganglion.engine.sweepranges import Drawn, Range
-from ganglion.engine.sweepspace import Space
+from ganglion.engine.sweeps.ranges import Drawn, Range
+from ganglion.engine.sweeps.space import Space
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -131,14 +131,18 @@ class Drawing:
         return samplers.RandomSampler(seed)
 
     def study(self, trials: Iterable[Trial], sampler: BaseSampler | None = None, pruned: bool = False) -> Study:
-        """A study in memory that has seen these trials; what failed counts as worse than all others."""
+        """A study in memory that has seen these trials; what failed counts as worse than all others.
+
+        A study has one direction: that of the figure that trials tell where it is for the pruner (`pruned`), else that
+        of the figure searched for, in which pruned trials are weighed by what they told.
+        """
         import optuna
 
         lower = self.prune_lower if pruned else self.lower
         made = optuna.create_study(
             direction="minimize" if lower else "maximize", sampler=sampler, pruner=self._pruner()
         )
-        made.add_trials([self.frozen(each) for each in trials])
+        made.add_trials([self.frozen(each, lower != self.prune_lower) for each in trials])
         return made
 
     def _pruner(self) -> BasePruner:
@@ -150,10 +154,11 @@ class Drawing:
             return pruners.SuccessiveHalvingPruner(min_resource=max(1, self.prune_after))
         return pruners.NopPruner()
 
-    def frozen(self, trial: Trial) -> FrozenTrial:
-        """A trial as Optuna has it."""
+    def frozen(self, trial: Trial, negated: bool = False) -> FrozenTrial:
+        """A trial as Optuna has it; `negated` is what it told, for a study of the other direction."""
         from optuna.trial import TrialState, create_trial
 
+        told = {step: -value if negated else value for step, value in trial.steps.items()}
         states = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.PRUNED}
         distributions = self.distributions()
         return create_trial(
@@ -161,7 +166,7 @@ class Drawing:
             value=trial.value if trial.state == "finished" else None,
             params=dict(trial.drawn),
             distributions={key: distributions[key] for key in trial.drawn},
-            intermediate_values={} if trial.state == "failed" else dict(trial.steps),
+            intermediate_values={} if trial.state == "failed" else told,
             system_attrs=dict(trial.marks),
         )
 

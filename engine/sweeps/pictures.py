@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ganglion.engine.comparepictures import draw_panels
 from ganglion.engine.pictures import BLUE, ORANGE
-from ganglion.engine.sweepranges import Range
-from ganglion.engine.sweepstudy import Trial
-from ganglion.engine.sweeptable import Summary
+from ganglion.engine.sweeps.ranges import Range
+from ganglion.engine.sweeps.study import Trial
+from ganglion.engine.sweeps.table import Summary
 from ganglion.engine.tables import clean_text
 
 if TYPE_CHECKING:

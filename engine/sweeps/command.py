@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ganglion.engine.commands import say, split_words
+from ganglion.engine.commands import print_found, say, split_words
 from ganglion.engine.errors import ConfigError, RunError
 from ganglion.engine.job import parse_tokens
-from ganglion.engine.tables import print_json, print_table
 
 
 def sweep(
     words: Sequence[str], plugins: Sequence[str], runs: str | None, as_json: bool, engine: str, address: str | None
 ) -> None:
     """The command `sweep`: exits 1 when no trial finished, 130 or 143 when stopped by a signal."""
-    from ganglion.engine.sweep import sweep as carry_out
-    from ganglion.engine.sweeprecord import BEST
-    from ganglion.engine.sweeptable import tables
+    from ganglion.engine.sweeps.record import BEST
+    from ganglion.engine.sweeps.sweep import sweep as carry_out
+    from ganglion.engine.sweeps.table import Summary, tables
 
     names, tokens = split_words(words)
     if len(names) > 2:
@@ -33,21 +31,11 @@ def sweep(
     networks, dataset = (*names, None, None)[:2]
     how: dict[str, Any] = {"plugins": plugins, "runs": runs, "engine": engine, "address": address}
     found = carry_out(networks, dataset, parse_tokens(tokens), notify=say, command=typed, **how)
-    document = {"tag": found.tag, "directory": str(found.directory), "signal": found.signal}
-    if found.summary is None:
-        if as_json:
-            print_json(document)
-            sys.stdout.flush()
-        sys.exit(128 + found.signal)
-    if as_json:
-        print_json({**document, **found.summary._asdict()})
-    else:
-        for table in tables(found.summary):
-            print_table(table.columns, table.rows, title=table.title)
-            print()
-        for sentence in found.summary.remarks:
-            say(sentence)
-        best = f"the best as a job: learn --job {found.directory / BEST}; " if found.summary.best else ""
-        say(f"{best}table and picture: {found.directory}")
-    if found.summary.best is None:
+
+    def sentences(summary: Summary) -> list[str]:
+        best = f"the best as a job: learn --job {found.directory / BEST}; " if summary.best else ""
+        return [*summary.remarks, f"{best}table and picture: {found.directory}"]
+
+    summary = print_found(found, found.summary, {}, as_json, tables, sentences)
+    if summary.best is None:
         raise RunError("no trial has finished")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganglion.engine.errors import StoreError
-from ganglion.engine.sweepstudy import Drawing, State, Trial, quietly
+from ganglion.engine.sweeps.study import Drawing, State, Trial, quietly
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

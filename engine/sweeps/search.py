@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ganglion.engine.comparerecord import RUNS
 from ganglion.engine.documents import plain, write_json
 from ganglion.engine.errors import fold
+from ganglion.engine.manyruns import RUNS
 from ganglion.engine.repository import SWEEP, Repository
-from ganglion.engine.sweepfile import StudyFile
-from ganglion.engine.sweeping import Sweep
-from ganglion.engine.sweepspace import Space
-from ganglion.engine.sweepstudy import Drawing, Review, Trial
-from ganglion.engine.sweeptold import Follower, verdict
+from ganglion.engine.sweeps.planning import Sweep
+from ganglion.engine.sweeps.space import Space
+from ganglion.engine.sweeps.study import Drawing, Review, Trial
+from ganglion.engine.sweeps.studyfile import StudyFile
+from ganglion.engine.sweeps.told import Follower, verdict
 from ganglion.engine.tables import format_duration, format_number
 
 FORMAT = 1

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ganglion.engine.errors import suggestion
 from ganglion.engine.pages.lines import Line, TraceReader
-from ganglion.engine.sweeping import Aim
+from ganglion.engine.sweeps.planning import Aim
 
 KINDS = ("validation", "health")
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from ganglion.engine.errors import ConfigError, EngineError, fold
 from ganglion.engine.settings import NotUsed, format_value
-from ganglion.engine.sweepranges import Drawn, Range
+from ganglion.engine.sweeps.ranges import Drawn, Range
 
 MOST = 256  # combinations of choices that are tried to find out whether a key is ever used
 

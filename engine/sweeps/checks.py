@@ -17,8 +17,8 @@ from ganglion.engine.repository import Repository
 from ganglion.engine.resolution import Plan, Resolver
 from ganglion.engine.session import Session
 from ganglion.engine.streams import undisturbed
-from ganglion.engine.sweeping import VALIDATION, Aim, Sweep
-from ganglion.engine.sweepspace import Space
+from ganglion.engine.sweeps.planning import VALIDATION, Aim, Sweep
+from ganglion.engine.sweeps.space import Space
 from ganglion.engine.validation import can_validate
 
 
