@@ -41,7 +41,7 @@ from ganglion.strategies.metrics.series.timegandiscriminative import TimeganDisc
 from ganglion.strategies.metrics.series.timeganpredictive import TimeganPredictive, published_error
 from ganglion.strategies.metrics.series.tstr import Tstr, changes, next_step_error
 from ganglion.strategies.metrics.series.tstrclasses import TstrClasses, mean_share
-from ganglion.strategies.metrics.series.windows import interval, spread, unit_scale
+from ganglion.strategies.metrics.series.windows import interval, published_scale, spread, unit_scale
 
 METRICS = {
     "timegan-discriminative-v1": TimeganDiscriminative(
@@ -207,6 +207,14 @@ def test_a_constant_feature_keeps_its_place_in_the_scale() -> None:
     windows = torch.stack([torch.tensor([[2.0, 4.0]]), torch.tensor([[7.0, 7.0]])], dim=2)
     scaled = unit_scale(windows, "m")(windows)
     assert scaled[0].tolist() == [[0.0, 0.0], [1.0, 0.0]]
+
+
+def test_published_scores_leave_alone_what_is_within_0_and_1() -> None:
+    """TimeGAN's sines lie in 0.5..1, and its table's errors are in that scale."""
+    windows = torch.tensor([[[0.5, 0.6], [1.0, 0.9]]])
+    assert published_scale(windows, "m")(windows).tolist() == windows.tolist()
+    for wider in (windows * 2, windows - 0.6):
+        assert published_scale(wider, "m")(wider).flatten().tolist() == pytest.approx([0, 0, 1, 1])
 
 
 def test_judges_begin_with_torchs_usual_values() -> None:

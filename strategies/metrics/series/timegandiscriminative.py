@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ganglion.engine.api import Evaluation, EvaluationContext, Metric, Settings, hookimpl, setting, stream_seed
 from ganglion.strategies.metrics.series.recurrent import Recurrent, fit, in_parts, pick, seeded
-from ganglion.strategies.metrics.series.windows import made_windows, real_windows, spread, unit_scale
+from ganglion.strategies.metrics.series.windows import made_windows, published_scale, real_windows, spread
 
 NAME = "timegan-discriminative-v1"
 UNIVARIATE = "one feature: the published judge would have floor(1 / 2) = 0 units and fail; this one has 1"
@@ -32,7 +32,8 @@ class TimeganDiscriminative(Metric):
     cannot; 0.5: it always can); `scoreStd`: its standard deviation over them. One GRU layer of floor(features / 2)
     units, a linear layer on its last state, Adam at 1e-3, 2,000 updates of 128 + 128 windows, independent random
     80/20 splits (Yoon et al. 2019, https://papers.nips.cc/paper/8789-time-series-generative-adversarial-networks,
-    and its code). Features are mapped onto 0..1 by the training windows. Asked for by name only: it takes minutes.
+    and its code). Values within 0..1 stay as they are; others are mapped there, feature by feature, by the training
+    windows. Asked for by name only: it takes minutes.
 
     What is wrong with it: on daily stock prices the judge has 3 units and is nearly blind to time (a frozen row,
     permuted steps, windows played backwards score better than any published generator); overlapping windows lie on
@@ -50,7 +51,7 @@ class TimeganDiscriminative(Metric):
 
     def evaluate(self, context: EvaluationContext) -> Evaluation:
         real = real_windows(context, context.splits().train, NAME, "training windows", self.settings.count)
-        scale = unit_scale(real, NAME)
+        scale = published_scale(real, NAME)
         made = scale(made_windows(context, NAME, len(real)))
         seeds = [stream_seed(context.seed, NAME, number) for number in range(self.settings.repeats)]
         update = (self.settings.judge_iterations, self.settings.judge_batch)

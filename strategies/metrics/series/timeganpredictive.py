@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ganglion.engine.api import Evaluation, EvaluationContext, Metric, Settings, hookimpl, setting, stream_seed
 from ganglion.strategies.metrics.series.recurrent import Recurrent, fit, in_parts, pick, seeded
-from ganglion.strategies.metrics.series.windows import made_windows, real_windows, spread, unit_scale
+from ganglion.strategies.metrics.series.windows import made_windows, published_scale, real_windows, spread
 
 NAME = "timegan-predictive-v1"
 UNIVARIATE = "one feature: the published predictor would have no inputs and no units; this one has 1 unit and reads it"
@@ -30,8 +30,9 @@ class TimeganPredictive(Metric):
     `real`: the same of predictors fitted on the training windows themselves; `scoreStd`, `realStd`: their standard
     deviations. From the features but the last at steps 1..T-1 it predicts the last one at the next step: one GRU layer
     of floor(features / 2) units, a sigmoid, absolute error, Adam at 1e-3, 5,000 updates of 128 windows (Yoon et al.
-    2019, https://papers.nips.cc/paper/8789-time-series-generative-adversarial-networks, and its code). Features are
-    mapped onto 0..1 by the training windows. Asked for by name only: it takes minutes.
+    2019, https://papers.nips.cc/paper/8789-time-series-generative-adversarial-networks, and its code). Values within
+    0..1 stay as they are; others are mapped there, feature by feature, by the training windows. Asked for by name
+    only: it takes minutes.
 
     What is wrong with it: it looks at the last feature alone, which is the traded volume in Stocks, a random column in
     Energy (a constant scores .249, real data .250) and independent of the others in Sines, so that most methods "reach
@@ -49,7 +50,7 @@ class TimeganPredictive(Metric):
 
     def evaluate(self, context: EvaluationContext) -> Evaluation:
         windows = real_windows(context, context.splits().train, NAME, "training windows", self.settings.count)
-        scale = unit_scale(windows, NAME)
+        scale = published_scale(windows, NAME)
         real, made = scale(windows), scale(made_windows(context, NAME, len(windows)))
         seeds = [stream_seed(context.seed, NAME, number) for number in range(self.settings.repeats)]
         update = (self.settings.judge_iterations, self.settings.judge_batch)

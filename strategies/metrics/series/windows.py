@@ -87,6 +87,13 @@ def unit_scale(windows: Tensor, metric: str) -> Scale:
     return Scale(low, torch.where(high > low, high - low, 1.0))
 
 
+def published_scale(windows: Tensor, metric: str) -> Scale:
+    """The scale of TimeGAN's scores: values within 0..1 stay, as those of its sines; others as `unit_scale`."""
+    scale = unit_scale(windows, metric)
+    within = bool((windows.min() >= 0) & (windows.max() <= 1))
+    return Scale(torch.zeros_like(scale.shift), torch.ones_like(scale.shift)) if within else scale
+
+
 def standard_scale(windows: Tensor) -> Scale:
     """What gives each feature mean 0 and deviation 1; a constant one keeps its deviation of 0."""
     flat = windows.double().flatten(0, 1)
