@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ganglion.engine.errors import ConfigError
 from ganglion.engine.processes import this_process
 from ganglion.engine.session import Session
+from ganglion.engine.streams import undisturbed
 from ganglion.engine.threads import left_alone, seconds_per_iteration
 
 GAIN = 0.95  # bfloat16 must take less than this share of the time, or a person is told
@@ -31,6 +33,28 @@ class Bf16Forward:
         return _widened(output)
 
 
+class Fp32Forward:
+    """A layer's `forward` that computes in float32 under autocast: for layers that the processor has in no other."""
+
+    def __init__(self, inner: Callable[..., Any]) -> None:
+        self.inner = inner
+
+    def __call__(self, *rows: Any, **keywords: Any) -> Any:
+        with torch.autocast("cpu", enabled=False):
+            return self.inner(*_widened(rows), **{name: _widened(value) for name, value in keywords.items()})
+
+
+@cache
+def lstm_in_bf16() -> bool:
+    """Whether this processor's LSTM computes in bfloat16; without AVX-512 or AMX torch has none and raises."""
+    try:
+        with undisturbed(), torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            nn.LSTM(1, 1)(torch.zeros(1, 1, 1))
+    except RuntimeError:
+        return False
+    return True
+
+
 def _widened(output: Any) -> Any:
     if isinstance(output, Tensor):
         return output.to(torch.get_default_dtype()) if output.dtype == torch.bfloat16 else output
@@ -41,11 +65,18 @@ def _widened(output: Any) -> Any:
 
 
 def compute_in_bf16(networks: Mapping[str, nn.Module], devices: Mapping[str, torch.device]) -> None:
-    """Let networks compute in bfloat16 from now on. Raises ConfigError where that is for other devices."""
+    """Let networks compute in bfloat16 from now on. Raises ConfigError where that is for other devices.
+
+    LSTMs stay float32 on a processor that has none in bfloat16.
+    """
     for role, network in networks.items():
         device = devices[role]
         if device.type not in ("cpu", "cuda"):
             raise ConfigError(f"precision=bf16: the {role} is on {device}; bfloat16 is for cpu and cuda here, use fp32")
+        if device.type == "cpu":
+            layers: list[nn.Module] = [layer for layer in network.modules() if isinstance(layer, nn.LSTM)]
+            for layer in layers if layers and not lstm_in_bf16() else []:
+                layer.forward = Fp32Forward(layer.forward)
         network.forward = Bf16Forward(network.forward, device)
 
 

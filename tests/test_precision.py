@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import pytest
 import torch
 from test_capture import assembled, captured, furthest, iterate
 from tiny import learn_tiny, weights_of
+from torch.utils._pytree import tree_leaves
 
 from ganglion.engine import precision
 from ganglion.engine.errors import ConfigError
-from ganglion.engine.precision import Bf16Forward, compute_in_bf16, slower_in_bf16
+from ganglion.engine.precision import Bf16Forward, compute_in_bf16, lstm_in_bf16, slower_in_bf16
 
 
 def test_only_what_is_between_is_bfloat16() -> None:
@@ -50,6 +52,27 @@ def test_a_graph_computes_in_bfloat16_too() -> None:
 def test_recurrent_networks_learn_too() -> None:
     values = iterate(assembled("RGAN", precision="bf16"), 2)
     assert all(torch.isfinite(torch.tensor(list(each.values()))).all() for each in values)
+
+
+def test_an_lstm_is_float32_where_the_processor_has_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "lstm_in_bf16", lambda: False)
+    session = assembled("RGAN", precision="bf16")
+    network, seen = session.networks["discriminator"], {}
+    for kind in (torch.nn.LSTM, torch.nn.Linear):
+        layer = next(module for module in network.modules() if isinstance(module, kind))
+        layer.register_forward_hook(lambda layer, given, made: seen.update({type(layer): tree_leaves(made)[0].dtype}))
+    iterate(session, 1)
+    assert seen == {torch.nn.LSTM: torch.float32, torch.nn.Linear: torch.bfloat16}
+
+
+def test_whether_there_is_such_an_lstm_is_found_by_a_trial_that_draws_nothing() -> None:
+    lstm_in_bf16.cache_clear()
+    before = torch.get_rng_state()
+    found = lstm_in_bf16()
+    assert torch.equal(torch.get_rng_state(), before)
+    lstm = torch.nn.LSTM(2, 3)
+    with contextlib.nullcontext() if found else pytest.raises(RuntimeError), torch.autocast("cpu", torch.bfloat16):
+        lstm(torch.ones(1, 1, 2))
 
 
 def test_a_person_is_told_where_it_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -381,8 +381,9 @@ def test_the_decision_is_the_mean_of_the_probabilities_or_that_of_the_last_step(
 def test_matched_features_are_all_that_the_generator_minimises() -> None:
     strategy, _ = live("CRNNGAN", LOOSE, matching=True, **FREE)
     batch = strategy.real_batch()
-    assert float(strategy.generator_contest(batch.input, batch).total.detach()) == 0.0
-    assert float(strategy.generator_contest(batch.input + 1, batch).total.detach()) > 0.0
+    same, other = (float(strategy.generator_contest(batch.input + by, batch).total.detach()) for by in (0, 1))
+    assert 0 <= same < 1e-12  # two passes over the same rows may differ in their last bits
+    assert other > 1e-6
 
 
 # --- ImputationGAN ------------------------------------------------------------------------------------------------

@@ -71,18 +71,19 @@ def test_two_processes_write_one_run_and_one_goes_on_with_it(tmp_path: Path) -> 
 
 def test_a_killed_process_is_started_again_and_goes_on(tmp_path: Path) -> None:
     keys = (*KEYS, "tag=killed", "iterations=100000", "seconds=600", "storeSeconds=0.5")
-    launcher = torchrun(*keys, restarts=1, runs=tmp_path)
-    latest = tmp_path / "killed" / "checkpoints" / "latest"
-    first = _wait_for(launcher, lambda: int(latest.read_text()) if latest.exists() else 0, above=0)
-    workers = _children(launcher.pid)
-    assert len(workers) == 2
-    os.kill(workers[1], signal.SIGKILL)
-    _wait_for(launcher, lambda: int(not set(_children(launcher.pid)) & set(workers)), above=0)
-    _wait_for(launcher, lambda: int(latest.read_text()), above=first)
-    record = tmp_path / "killed" / "record.json"
-    _wait_for(launcher, lambda: json.loads(record.read_text())["sessions"], above=1)
-    launcher.send_signal(signal.SIGTERM)
-    launcher.communicate(timeout=300)
+    latest, record = (tmp_path / "killed" / name for name in ("checkpoints/latest", "record.json"))
+    with torchrun(*keys, restarts=1, runs=tmp_path) as launcher:
+        try:
+            first = _wait_for(launcher, lambda: int(latest.read_text()) if latest.exists() else 0, above=0)
+            workers = _children(launcher.pid)
+            assert len(workers) == 2
+            os.kill(workers[1], signal.SIGKILL)
+            _wait_for(launcher, lambda: int(not set(_children(launcher.pid)) & set(workers)), above=0)
+            _wait_for(launcher, lambda: int(latest.read_text()), above=first)
+            _wait_for(launcher, lambda: json.loads(record.read_text())["sessions"], above=1)
+        finally:
+            launcher.send_signal(signal.SIGTERM)  # torchrun ends its processes
+            launcher.communicate(timeout=300)
     assert json.loads(record.read_text())["sessions"] == 2
     assert _children(launcher.pid) == []
 
@@ -115,7 +116,7 @@ def _children(parent: int) -> list[int]:
         if entry.name.isdigit():
             try:
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                words = (entry / "cmdline").read_text().split("\0")
+                words = (entry / "cmdline").read_text(errors="replace").split("\0")
             except OSError:
                 continue
             if int(fields[1]) == parent and fields[0] != "Z" and "learn" in words:

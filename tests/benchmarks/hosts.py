@@ -141,7 +141,7 @@ def workers(host: Host) -> list[int]:
     found = []
     for process in host.processes():
         with suppress(OSError):
-            words = Path(f"/proc/{process}/cmdline").read_text().split("\0")
+            words = Path(f"/proc/{process}/cmdline").read_text(errors="replace").split("\0")
             if "learn" in words and "torch.distributed.run" not in words:
                 found.append(process)
     return sorted(found)
