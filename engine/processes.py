@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, distributed
 from torch._subclasses.fake_tensor import FakeTensor
 
+from ganglion.engine.sharedmemory import SharedMemory
+
 BUCKET_BYTES = 25 << 20  # gradients travel together up to so many bytes
 
 
@@ -37,6 +39,7 @@ class Part:
 
 ALONE = Part()
 _part = ALONE  # set while this process has joined others, so that asking costs an iteration nothing
+_memory: SharedMemory | None = None  # what it shares with them where all are on one machine
 
 
 def this_process() -> Part:
@@ -57,12 +60,12 @@ def joined_by_file(path: Path, part: Part, patience: float) -> Iterator[Part]:
 @contextmanager
 def being(part: Part) -> Iterator[Part]:
     """Be one of several processes until the group is left."""
-    global _part  # noqa: PLW0603
-    _part = part
+    global _part, _memory
+    _part, _memory = part, SharedMemory(part.rank, part.count)
     try:
         yield part
     finally:
-        _part = ALONE
+        _part, _memory = ALONE, None
         leave()
 
 
@@ -118,9 +121,15 @@ def gathered(rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_in_place(tensors: Sequence[Tensor]) -> None:
-    """Replace tensors by their mean over all processes, in few messages: one travels while the next is packed."""
+    """Replace tensors by their mean over all processes.
+
+    On one machine those on the CPU go through memory that all see, others in few messages, of which one travels while
+    the next is packed.
+    """
     count = this_process().count
-    travelling = []
+    travelling, local = [], [tensor for tensor in tensors if tensor.device.type == "cpu"]
+    if local and _memory is not None and _memory.average(local):
+        tensors = [tensor for tensor in tensors if tensor.device.type != "cpu"]
     for bucket in _buckets(tensors):
         flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
         travelling.append((bucket, flat, distributed.all_reduce(flat, async_op=True)))
