@@ -62,10 +62,11 @@ class Host:
         ip(*within, "link", "set", "lo", "up")
 
     def start(self, *words: str, log: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-        """Start a command on this host; what it says is added to `log`."""
+        """Start a command on this host, which shares no memory with another; what it says is added to `log`."""
+        own_memory = ("sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh")
         with log.open("a") as told:
             process = subprocess.Popen(
-                ["ip", "netns", "exec", self.name, *words],
+                ["ip", "netns", "exec", self.name, *own_memory, *words],
                 stdout=told, stderr=told, text=True, env={**os.environ, **environment}, start_new_session=True,
             )  # fmt: skip
         self.started.append(process)
