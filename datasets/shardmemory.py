@@ -64,6 +64,7 @@ class Held:
         self._turn = threading.Lock()
         self._needed: Sequence[int] = ()  # what the batch that is made just now is of
         self._planned: dict[int, Sequence[int]] = {}  # by lane
+        self._before: dict[int, Sequence[int]] = {}  # by lane, what it planned last: batches of it may be still to come
         self._pool = Fetcher(READERS)
         self.reads = 0
         self._busy = _Busy()
@@ -72,7 +73,7 @@ class Held:
     def want(self, lane: int, pieces: Sequence[int]) -> None:
         """Read what a lane plans to use next, where there is place for it beside what the others plan."""
         with self._changed:
-            self._planned[lane] = pieces
+            self._before[lane], self._planned[lane] = self._planned.get(lane, ()), pieces
             for piece in pieces:
                 self._begin(piece)
 
@@ -127,7 +128,7 @@ class Held:
     def _least(self, pressing: bool) -> int | None:
         """Which piece can go: one that is not planned, or any that this batch does not need where that is pressing."""
         idle = [piece for piece in self._slot if self._state.get(piece) and piece not in self._needed]
-        planned = {piece for pieces in self._planned.values() for piece in pieces}
+        planned = {piece for plans in (self._planned, self._before) for pieces in plans.values() for piece in pieces}
         return next((piece for piece in idle if piece not in planned), idle[0] if idle and pressing else None)
 
     def _fill(self, task: tuple[int, int]) -> Batch:

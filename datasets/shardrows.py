@@ -135,7 +135,7 @@ class ShardRows(StreamedDataset):
         self._memory(part).want(lane, list(dict.fromkeys(wanted)))
 
     def _memory(self, part: Part | None = None) -> Held:
-        """The pieces in memory: as many as the windows of this process's lanes have, and those that are read ahead."""
+        """The pieces in memory: of two windows of each of this process's lanes, and of those that are read ahead."""
         shared = self._shared
         with shared.lock:
             if shared.held is None or (part is not None and part.count > 1 and not shared.ordered):
@@ -152,7 +152,10 @@ class ShardRows(StreamedDataset):
     def _slots(self, part: Part) -> tuple[int, int]:
         """How many pieces are in memory at most, and how many rows the largest has."""
         lanes = -(-self.pieces.reading.lanes // part.count)
-        slots = lanes * ((1 + self.pieces.reading.prefetch) * self._each() + 1)
+        windows = (
+            2 + self.pieces.reading.prefetch
+        )  # the one before, of which batches may be still to come, and this one
+        slots = lanes * windows * self._each()
         return min(len(self.pieces.all), slots), self.pieces.largest
 
     def _each(self) -> int:

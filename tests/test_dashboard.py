@@ -616,6 +616,12 @@ def test_points_are_drawn_beside_the_data_as_in_the_pictures_of_the_run() -> Non
     grey = [(each[..., :3] == ImageColor.getrgb(GREY)).all(-1) for each in (first, last)]
     assert grey[0].sum() > 500  # 256 points on a ring, which an untrained generator is far from
     assert (grey[0] == grey[1]).mean() > 0.99 and (first != last).any()  # the data stay where they are
+    learn(PAIR, "Grid", {**keys, "size": 256, "testSize": 32, "clean": True}, runs=runs_folder(), quiet=True)
+    answer = drawing.draw({"tag": "points", "asked": {"seed": 0}})  # begun anew under its tag: other data
+    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["picture"]))))
+    own = Here().drawing.draw({"tag": "points", "asked": {"seed": 0}})["picture"]
+    assert answer["picture"] == own and (image[..., :3] == ImageColor.getrgb(GREY)).all(-1).sum() > 500
+    assert (image != first).any()
 
 
 def test_the_way_between_two_seeds_leads_from_the_one_to_the_other(run: Path) -> None:

@@ -287,6 +287,7 @@ def refused(**keys: Any) -> str:
         ({"strategy": "ACGAN", "penalty": "R1"}, "penalty=R1 differentiates twice through the discriminator"),
         ({"strategy": "UnrolledGAN"}, "UnrolledGAN computes its whole batch in every process"),
         ({"execution": "compile"}, "graphs cannot be made of a divided network"),
+        ({"channelsLast": True}, "a divided network keeps no channelsLast"),
         ({"device": "meta"}, "the discriminator is on meta; only networks on cpu and cuda can be divided"),
     ],
 )

@@ -21,6 +21,7 @@ from ganglion.engine.repository import Repository
 from ganglion.engine.session import REAL_ROWS, spread_rows
 from ganglion.engine.settings import Level, Owner, Settings, refuse_unknown, resolve, setting
 
+Identity = tuple[Path, Path, tuple[int, int] | None]
 MOST_CLASSES = 200  # that a page lists
 REAL_POINTS = 100  # a picture shows as many rows of the data as it would beside so many samples, or more
 
@@ -36,14 +37,14 @@ class DrawSettings(Settings):
 
 
 class Drawing:
-    """Opens runs and draws; the last one stays open until it has a newer checkpoint."""
+    """Opens runs and draws; the last stays open until it has another checkpoint, its data until it has another job."""
 
     def __init__(self, root: str, plugins: Sequence[str]) -> None:
         self.repository = Repository(root)
         self.plugins = plugins
         self._registry: Registry | None = None
-        self._opened: Opened | None = None
-        self._data: tuple[Path, EvaluationContext] | None = None
+        self._opened: tuple[Identity, Opened] | None = None
+        self._data: tuple[Identity, EvaluationContext] | None = None
 
     def describe(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """What can be asked of a run's generator."""
@@ -76,9 +77,10 @@ class Drawing:
         """Rows of the data, which the run's own pictures show beside points and series; none where they are gone."""
         if opened.spec.kind == "image" or self._registry is None:
             return None
-        if self._data is None or self._data[0] != opened.run.directory:
+        identity = _identity(opened.run.directory, opened.run.directory / "job.yaml")
+        if self._data is None or self._data[0] != identity:
             context = evaluation_context(self._registry, opened, 0, {}, lambda sentence: None)
-            self._data = (opened.run.directory, context)
+            self._data = (identity, context)
         context = self._data[1]
         try:
             train = context.splits().train
@@ -88,12 +90,18 @@ class Drawing:
 
     def _open(self, tag: str) -> Opened:
         run = self.repository.find(tag)
-        newest, last = run.checkpoints().latest(), self._opened
-        if last is None or last.run.directory != run.directory or last.iteration != newest:
+        identity = _identity(run.directory, run.directory / "checkpoints" / str(run.checkpoints().latest()))
+        if self._opened is None or self._opened[0] != identity:
             if self._registry is None:
                 self._registry = Registry().load(self.plugins)
-            last = self._opened = open_run(self._registry, run)
-        return last
+            self._opened = identity, open_run(self._registry, run)
+        return self._opened[1]
+
+
+def _identity(directory: Path, part: Path) -> Identity:
+    """Which run, and which state of one of its files: a run that is begun anew under its tag has others."""
+    found = part.stat() if part.exists() else None
+    return directory, part, None if found is None else (found.st_ino, found.st_mtime_ns)
 
 
 def _checked(asked: Any) -> DrawSettings:
