@@ -583,7 +583,7 @@ class Method(GradientProcessor):
 
     @abstractmethod
     def update(self, step: int, learning_rate: float) -> None:
-        """Update the parameters from their gradients."""
+        """Update the parameters from their gradients; called without gradient recording."""
 
 
 # --- judging and telling ------------------------------------------------------------------------------------------

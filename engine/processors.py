@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from ganglion.engine.backward import backward
 from ganglion.engine.capture import Capture
 from ganglion.engine.contracts import Batch, GradientProcessor, Loss, Method
 from ganglion.engine.decay import Span, decay_of
@@ -343,9 +344,7 @@ def _differentiated(
     parameters = [leaf for chain in chains for leaf in chain.leaves]
     if parameters:  # all fixed: the loss is still reported
         try:
-            # `inputs` confines the work and the gradients to these parameters; unused ones keep None, and torch sees
-            # to it that no two gradients share memory, which links that change them in place rely on.
-            torch.autograd.backward(loss.total / parts if parts > 1 else loss.total, inputs=parameters)
+            backward(loss.total / parts if parts > 1 else loss.total, parameters)
         except RuntimeError:
             _explain(chains, loss.total)
             raise

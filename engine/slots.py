@@ -69,7 +69,6 @@ class SlotMethod(Method):
     def apply(self, parameters: Tensors, gradients: Tensors, slots: list[Tensors], learning_rate: float) -> None:
         """Update `parameters` and `slots` in place; called without gradient recording."""
 
-    @torch.no_grad()
     def update(self, step: int, learning_rate: float) -> None:
         for parameters, slots in self._groups:
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]

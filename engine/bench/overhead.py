@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from ganglion.engine.backward import backward
 from ganglion.engine.bench.driving import PLAIN, engine, variants
 from ganglion.engine.bench.timing import Run, Spread, calibrated, in_turn, spread
 
@@ -59,10 +60,10 @@ def bare_loop(rows: Tensor, batch_size: int, generator: nn.Module, discriminator
             scores = discriminator(torch.cat((rows[place : place + batch_size], fake)))
             real_scores, fake_scores = scores.chunk(2)
             loss = softplus(-real_scores).mean() + softplus(fake_scores).mean()
-            torch.autograd.backward(loss, inputs=adam_d.parameters)
+            backward(loss, adam_d.parameters)
             adam_d.step()
             loss = -softplus(discriminator(generator(noise()))).mean()
-            torch.autograd.backward(loss, inputs=adam_g.parameters)
+            backward(loss, adam_g.parameters)
             adam_g.step()
 
     return run
