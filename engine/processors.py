@@ -324,6 +324,8 @@ def _of_all_processes(chains: Sequence[ProcessorChain], loss: Loss) -> Loss:
 
 def equal_parts(chains: Sequence[ProcessorChain]) -> int:
     """The `accumulate` that all of the chains have. Raises ConfigError where it differs."""
+    if len(chains) == 1:
+        return chains[0].settings.accumulate
     parts = {chain.role: chain.settings.accumulate for chain in chains}
     if len(set(parts.values())) > 1:
         named = " and ".join(f"{role}.accumulate={count}" for role, count in parts.items())
@@ -341,7 +343,7 @@ def _differentiated(
         return captured
     given = loss_of(*inputs)
     loss = given if isinstance(given, Loss) else Loss(given)
-    parameters = [leaf for chain in chains for leaf in chain.leaves]
+    parameters = chains[0].leaves if len(chains) == 1 else [leaf for chain in chains for leaf in chain.leaves]
     if parameters:  # all fixed: the loss is still reported
         try:
             backward(loss.total / parts if parts > 1 else loss.total, parameters)

@@ -119,8 +119,9 @@ class AdversarialStrategy(LearningStrategy):
         else:
             loss = chain.update(self.discriminator_round, batch, shown, noise, blur, rest, gate=gate)
         self._updates += 1
-        names = [self._charge_name(penalty) for penalty in self._penalties]
-        self._last_charges.update((name, loss.terms[name]) for name in names if name in loss.terms)
+        if self._penalties:
+            names = [self._charge_name(penalty) for penalty in self._penalties]
+            self._last_charges.update((name, loss.terms[name]) for name in names if name in loss.terms)
         return {"discriminatorLoss": loss.total, **loss.terms, **self._last_charges}
 
     def train_generator(self) -> Mapping[str, Tensor]:
