@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from ganglion.engine.api import parse_value
-from ganglion.networks.modules import Crop, Reshape
+from ganglion.networks.modules import Crop, Dropout, Reshape
 
 BRANCHING = ("Add", "Concat", "Multiply", "Residual", "Sequential")
-OWN: dict[str, type[nn.Module]] = {"Reshape": Reshape, "Crop": Crop}
+OWN: dict[str, type[nn.Module]] = {"Reshape": Reshape, "Crop": Crop, "Dropout": Dropout}
 SIZE_LIMIT = 2**31
 ACTIVATIONS_LIMIT = 2**27  # values that one row may have after one layer
 

@@ -1,4 +1,4 @@
-"""The layers that network definitions have beyond torch.nn: shapes and branches."""
+"""The layers that network definitions have beyond torch.nn: shapes and branches, and a faster Dropout."""
 
 from __future__ import annotations
 
@@ -6,6 +6,28 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+BITS = 15  # random bits behind each value of a mask: torch draws 63 at once, which are four times 15
+FEW = 4096  # values: below, torch's own draws are as fast
+
+
+class Dropout(nn.Dropout):
+    """nn.Dropout with masks made of 15 random bits a value, several times as fast on a processor.
+
+    A value is dropped with the probability `p`, rounded to 1 / 32,768; those that are left are divided by the rest of
+    it, so that the mean stays exact. Where there are few values, on other devices, and for values that do not lie one
+    after the other, it is torch's own, which draws 53 bits for each.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        dropped, count = round(self.p * 2**BITS), input.numel()
+        plain = input.device.type == "cpu" and input.is_contiguous() and input.is_floating_point()
+        if not self.training or not plain or count < FEW or not 0 < dropped < 2**BITS or self.inplace:
+            return super().forward(input)
+        words = torch.empty(-(-count // 4), dtype=torch.int64).random_() << 1  # the first bit of 64 is never drawn
+        mask = words.view(torch.int16)[:count].view(input.shape) >= 2 * dropped - 2**BITS
+        scaled: Tensor = mask.to(input.dtype).mul_(1 / (1 - dropped / 2**BITS))
+        return input * scaled
 
 
 class Reshape(nn.Module):

@@ -314,7 +314,7 @@ def test_a_damaged_shard_is_named_or_skipped_or_tried_again(tmp_path: Path, caps
 def test_what_was_skipped_is_in_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write(tmp_path / "data")
     monkeypatch.setattr(
-        Source, "check", lambda self: (_ for _ in ()).throw(OSError("gone")) if "-3" in str(self) else 0
+        Source, "check", lambda self: (_ for _ in ()).throw(OSError("gone")) if "part-3" in str(self) else 0
     )
     keys = {**KEYS, "path": f"{data}/part-*.npy", "damaged": "skip", "testShare": 0, "healthInterval": 0}
     run = learn(PAIR, "Shards", {**keys, "mean": 0, "deviation": 1, "iterations": 10}, runs=tmp_path / "runs")

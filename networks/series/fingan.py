@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from ganglion.engine.api import NetworkContext, Settings, hookimpl, setting
+from ganglion.networks.modules import Dropout
 from ganglion.networks.series.sequences import Window, batch_norm, padding, window_in, window_out
 
 KERNELS = (35, 25, 15, 15, 15, 15)  # of the convolutions, the shortest maps first
@@ -124,7 +125,7 @@ class Critic(nn.Module):
         for have, want in ((window.features, width), (width, 2 * width), (2 * width, 2 * width)):
             layers += [padding(window.steps, 10), nn.Conv1d(have, want, 10), nn.LeakyReLU(0.2)]
         layers += [nn.Flatten(), nn.Linear(2 * width * window.steps, 32), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, nn.Dropout(settings.dropout), nn.Linear(32, context.output.size))
+        self.layers = nn.Sequential(*layers, Dropout(settings.dropout), nn.Linear(32, context.output.size))
         self.shape = context.output.shape
 
     def forward(self, rows: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ganglion.engine.api import Port, Settings, averaged, setting
+from ganglion.networks.modules import Dropout
 from ganglion.networks.series.sequences import ACTIVATIONS, RANGES, Repeat, second_derivatives
 
 LAYERS: dict[str, type[nn.LSTM | nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -132,7 +133,7 @@ class FreeRunningNetwork(nn.Module):
         self.entry = nn.Linear(given.shape[-1] + self.size, settings.hidden)
         cell = CELLS[settings.cell]
         self.cells = nn.ModuleList(cell(settings.hidden, settings.hidden) for _ in range(settings.layers))
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.output = nn.Linear(settings.hidden, self.size)
         self.activation = ACTIVATIONS[activation]()
         self.output_range = RANGES.get(activation)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from ganglion.engine.api import NetworkContext, Port, Settings, hookimpl, setting
+from ganglion.networks.modules import Dropout
 from ganglion.networks.series.sequences import (
     ACTIVATIONS,
     RANGES,
@@ -57,7 +58,7 @@ class CausalConvolution(nn.Module):
         convolution = nn.Conv1d(channels, settings.channels, settings.kernel, dilation=dilation)
         self.pad = nn.ConstantPad1d(((settings.kernel - 1) * dilation, 0), 0.0)
         self.convolution = weight_norm(convolution) if settings.weight_norm else convolution
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, rows: Tensor) -> Tensor:
         made: Tensor = self.dropout(self.convolution(self.pad(rows)).relu())
