@@ -65,6 +65,7 @@ class FileRows(Dataset):
     """Rows of an .npy file. Each is checked when it is read, so that the file is never read as a whole."""
 
     resident = False
+    batches_at_once = 16  # handing a batch from thread to thread takes longer than reading it
 
     def __init__(self, spec: DataSpec, file: RowFile, part: Part, form: Form) -> None:
         self.spec = spec

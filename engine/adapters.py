@@ -35,7 +35,7 @@ class Adapted(Dataset):
     def __init__(self, source: Dataset, adapters: Sequence[Adapter]) -> None:
         self.source = source
         self.adapters = list(adapters)
-        self.resident = source.resident
+        self.resident, self.batches_at_once = source.resident, source.batches_at_once
         self.spec = adapted_spec(source.spec, adapters)
 
     def __len__(self) -> int:

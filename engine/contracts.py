@@ -93,6 +93,7 @@ class Dataset(ABC):
 
     spec: DataSpec
     resident: bool = True
+    batches_at_once: int = 1  # of data that are not resident: so many batches' rows are asked for in one call, if small
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -88,7 +88,7 @@ class Subset(Dataset):
         self.source = source
         self.indices = indices
         self.spec = source.spec
-        self.resident = source.resident
+        self.resident, self.batches_at_once = source.resident, source.batches_at_once
 
     def __len__(self) -> int:
         return len(self.indices)

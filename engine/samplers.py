@@ -130,7 +130,8 @@ class BatchSampler:
 
     Its position is (epoch, offset): the order of an epoch follows from (seed, epoch) alone, so resuming is exact.
     Resident data are gathered in blocks of some batches; other data are fetched by `fetch_threads` workers ahead of
-    use. An error while fetching is raised by the `next_batch` that needed the rows.
+    use, in blocks of as many batches as they say (`batches_at_once`). An error while fetching is raised by the
+    `next_batch` that needed the rows, or others of their block.
     """
 
     state_fields: ClassVar[tuple[str, ...]] = ("epoch", "offset")
@@ -272,7 +273,6 @@ class BatchSampler:
 
 
 def _batches_per_block(dataset: Dataset, batch_size: int) -> int:
-    if not dataset.resident:
-        return 1
+    most = 256 if dataset.resident else dataset.batches_at_once
     floats = int(torch.Size(dataset.spec.shape).numel())
-    return max(1, min(256, BLOCK_BYTES // max(1, 4 * floats * batch_size), len(dataset) // batch_size))
+    return max(1, min(most, BLOCK_BYTES // max(1, 4 * floats * batch_size), len(dataset) // batch_size))

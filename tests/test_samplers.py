@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ganglion.engine.adapters import Adapted
 from ganglion.engine.contracts import Batch, Dataset, DataSpec
-from ganglion.engine.data import TensorDataset
+from ganglion.engine.data import Subset, TensorDataset
 from ganglion.engine.errors import ConfigError, DataError
 from ganglion.engine.samplers import SAMPLINGS, BatchSampler, UniformClass, Weighted, WeightedSettings
 
@@ -158,6 +159,32 @@ def test_streamed_rows_come_in_the_same_order_as_resident_ones() -> None:
         ]
     finally:
         streamed.close()
+
+
+def test_rows_of_several_batches_are_asked_for_at_once_where_the_data_say_so() -> None:
+    """The same rows in the same order, from the middle of a block as well; through what stands around the data, too."""
+    asked: list[int] = []
+
+    class Handed(Streamed):
+        batches_at_once = 3
+
+        def rows(self, indices: Tensor) -> Batch:
+            asked.append(len(indices))
+            return super().rows(indices)
+
+    around = Adapted(Subset(Handed(40), torch.arange(40)), ())
+    assert around.batches_at_once == 3
+    resident, blocks = sampler("PERMUTATION", numbered(40)), sampler("PERMUTATION", around)
+    later = sampler("PERMUTATION", around)
+    try:
+        for _ in range(25):
+            later.load_state_dict(blocks.state_dict())
+            expected = numbers(resident.next_batch())
+            assert numbers(blocks.next_batch()) == expected == numbers(later.next_batch())
+        assert set(asked) == {12}
+    finally:
+        blocks.close()
+        later.close()
 
 
 def test_an_error_while_fetching_reaches_the_batch_that_needed_the_rows() -> None:

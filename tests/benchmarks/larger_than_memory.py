@@ -60,7 +60,7 @@ def learn(data: Path, memory: str, iterations: int, threads: int) -> Learnt:
         if status:
             raise RuntimeError(told.decode("utf-8", "replace"))
         lines = (Path(folder) / "large" / "trace.jsonl").read_text(encoding="utf-8").splitlines()
-        points = [json.loads(line) for line in lines]
+        points = [point for point in map(json.loads, lines) if "seconds" in point]
         first, last = points[len(points) // 5], points[-1]
         rate = (last["iteration"] - first["iteration"]) / (last["seconds"] - first["seconds"])
         return Learnt(rate, usage.ru_maxrss / 1024)
