@@ -284,7 +284,7 @@ PLUGINS = {
     "import a_module_that_nobody_has\n": ("ModuleNotFoundError", "a_module_that_nobody_has"),
     HOOK.format("strategis", "pass"): ("no hook 'register_strategis'", "did you mean 'register_strategies'?"),
     HOOK.format("strategies", "register('Mine', int)"): ("strategy 'Mine'", "subclass of LearningStrategy"),
-    "\x00": ("SyntaxError",),
+    "\x00": ("null bytes",),
 }
 
 

@@ -24,6 +24,7 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from ganglion.engine.bench.driving import PLAIN, engine, variants
 from ganglion.engine.bench.timing import Spread, calibrated, seconds_of, spread
@@ -181,12 +182,16 @@ def _panel(axes: Axes, sweep: Sweep, measured: Sequence[Measured]) -> None:
         )
         axes.plot(sizes, middle, marker="o", color=COLOURS[memory], label=LABELS[memory])
         axes.fill_between(sizes, low, high, color=COLOURS[memory], alpha=0.25, linewidth=0)
-    axes.set(xscale="log", yscale="log", xlabel=sweep.title, ylabel="ms per iteration")
+    axes.set(xscale="log", xlabel=sweep.title, ylabel="ms per iteration")
+    if sweep.name == "rows":  # what should not grow
+        axes.set_ylim(bottom=0)
+    else:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     sizes = sorted({getattr(each.point, sweep.name) for each in measured})
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=30)
-    for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        formatter("{x:g}")
-    axes.xaxis.minorticks_off()
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
     axes.grid(visible=True, which="major", alpha=0.3)
     if len({each.point.memory for each in measured}) > 1:
         axes.legend(frameon=False)
