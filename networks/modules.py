@@ -24,9 +24,10 @@ class Dropout(nn.Dropout):
         plain = input.device.type == "cpu" and input.is_contiguous() and input.is_floating_point()
         if not self.training or not plain or count < FEW or not 0 < dropped < 2**BITS or self.inplace:
             return super().forward(input)
-        words = torch.empty(-(-count // 4), dtype=torch.int64).random_() << 1  # the first bit of 64 is never drawn
-        mask = words.view(torch.int16)[:count].view(input.shape) >= 2 * dropped - 2**BITS
-        scaled: Tensor = mask.to(input.dtype).mul_(1 / (1 - dropped / 2**BITS))
+        words = torch.empty(-(-count // 4), dtype=torch.int64).random_().bitwise_left_shift_(1)  # 63 are drawn
+        bits, least = words.view(torch.int16)[:count].view(input.shape), 2 * dropped - 2**BITS
+        kept = bits.clamp_(least - 1, least).sub_(least - 1)  # 1 from `least` on, else 0: faster than a comparison
+        scaled: Tensor = kept.to(input.dtype).mul_(1 / (1 - dropped / 2**BITS))
         return input * scaled
 
 
