@@ -231,9 +231,7 @@ def test_the_products_of_an_iteration_are_counted() -> None:
         own.run(1)
         with Recorder(PRODUCTS.__contains__) as recorder:
             own.session.strategy.process_iteration(1)
-    found = Counter({"addmm": 0, "mm": 0})
-    for call_ in recorder.calls.values():
-        found[str(call_.function).split(".")[1]] += call_.times
+    found = Counter(str(call_.function).split(".")[1] for call_ in recorder.calls)
     assert found == {"addmm": 3 + 4 + 3 + 4, "mm": 4 + 3 + 4 + 3 + 2}
 
 
@@ -249,9 +247,13 @@ def test_what_adam_moves() -> None:
 def test_limits_lie_below_the_time_of_an_iteration(precision: str) -> None:
     with eager("circle", {"precision": precision}) as own:
         found = limits_of(own.session, 0)
-        usual = min(in_turn({"engine": own.run}, 3, 3)["engine"])
-    assert 0 < found.optimisers < usual and found.products > 0
-    assert precision == "bf16" or found.products < usual  # without hardware for it, bf16 may be slow
+        times = in_turn({"engine": own.run, "products": found.products}, 3, 3)
+        usual, products = (min(times[name]) for name in ("engine", "products"))
+        with Recorder() as recorder:
+            found.products(2)
+    assert 0 < found.optimisers < usual
+    assert precision == "bf16" or products < usual  # without hardware for it, bf16 may be slow
+    assert Counter(recorder.names) == {"addmm": 2 * (3 + 4 + 3 + 4), "mm": 2 * (4 + 3 + 4 + 3 + 2)}
     assert copy_bandwidth(1 << 20, torch.device("cpu")) > 1e6
 
 

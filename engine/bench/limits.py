@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ganglion.engine.bench.timing import seconds_of
+from ganglion.engine.bench.timing import Run, seconds_of
 from ganglion.engine.session import Session
 
 # What multiplies matrices, by torch's own names; convolutions and recurrent layers count as such.
@@ -25,18 +26,18 @@ LEAST_BYTES = 1 << 16
 
 
 class Call(NamedTuple):
-    """One call into torch, as it came, and how often one like it came."""
+    """One call into torch, as it came."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     keywords: Mapping[str, Any]
-    times: int
 
 
 class Limits(NamedTuple):
-    """Seconds per iteration of the matrix products alone, and of the optimisers' memory traffic alone."""
+    """What carries out the matrix products of iterations alone, to be timed in turn with the iterations themselves, and
+    the seconds per iteration of the optimisers' memory traffic alone."""
 
-    products: float
+    products: Run
     optimisers: float
 
 
@@ -47,35 +48,34 @@ class Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.keep = keep
         self.names: list[str] = []
-        self.calls: dict[str, Call] = {}
+        self.calls: list[Call] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(func).split(".")[1]
         self.names.append(name)
         if self.keep(name):
-            known = f"{func}{[_described(leaf) for leaf in tree_leaves((args, kwargs))]}"
-            before = self.calls[known].times if known in self.calls else 0
-            self.calls[known] = Call(func, args, kwargs or {}, before + 1)
+            self.calls.append(Call(func, args, kwargs or {}))
         return func(*args, **(kwargs or {}))
-
-
-def _described(leaf: Any) -> Any:
-    return (tuple(leaf.shape), leaf.stride(), leaf.dtype) if isinstance(leaf, Tensor) else leaf
 
 
 def limits_of(session: Session, iteration: int) -> Limits:
     """The limits of one iteration of an eager session, which is carried out for it."""
-    device = next(iter(session.devices.values()))
     before = {role: chain.updates for role, chain in session.chains.items()}
     with Recorder(PRODUCTS.__contains__) as recorder:
         session.strategy.process_iteration(iteration)
-    products = sum(call.times * _seconds(call, device.type) for call in recorder.calls.values())
     optimisers = 0.0
     for role, chain in session.chains.items():
         moved, held = traffic(chain.parameters, chain.method.state_dict())
         updates = chain.updates - before[role]
         optimisers += updates * moved / copy_bandwidth(held, session.devices[role])
-    return Limits(products, optimisers)
+    return Limits(partial(_carry_out, tuple(recorder.calls)), optimisers)
+
+
+@torch.no_grad()
+def _carry_out(calls: Sequence[Call], iterations: int) -> None:
+    for _ in range(iterations):
+        for call in calls:
+            call.function(*call.arguments, **call.keywords)
 
 
 def traffic(parameters: Sequence[Tensor], memory: Mapping[str, Any]) -> tuple[int, int]:
@@ -98,11 +98,6 @@ def copy_bandwidth(held: int, device: torch.device) -> float:
     source = torch.zeros(half, dtype=torch.uint8, device=device)
     target = torch.ones_like(source)
     return 2 * half / _fastest(lambda: target.copy_(source), device.type)
-
-
-@torch.no_grad()
-def _seconds(call: Call, device: str) -> float:
-    return _fastest(lambda: call.function(*call.arguments, **call.keywords), device)
 
 
 def _fastest(action: Callable[[], object], device: str) -> float:

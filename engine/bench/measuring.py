@@ -58,10 +58,12 @@ def measure(task: str, how: How, notify: Callable[[str], None]) -> Measured:
         written = WRITTEN[task]
         shaped = rows.reshape(len(rows), *written.rows[1:])
         loops: dict[str, Run] = {style: write_loop(written, style, shaped, how.device) for style in STYLES}
+        limits = {each: limits_in(task, each, how) for each in dict.fromkeys(map(_precision, engines))}
         iterations = calibrated(engines[PLAIN].run, how.seconds, how.device)
         runs: dict[str, Run] = {f"engine {name}": own.run for name, own in engines.items()}
-        times = in_turn({**runs, **loops}, iterations, how.pairs, how.device)
-    found = tuple(_against(name, own.execution, times, limits(task, name, how)) for name, own in engines.items())
+        floors: dict[str, Run] = {f"products {each}": found.products for each, found in limits.items()}
+        times = in_turn({**runs, **loops, **floors}, iterations, how.pairs, how.device)
+    found = tuple(_against(name, own.execution, times, limits) for name, own in engines.items())
     return Measured(task, iterations, {style: 1 / statistics.median(times[style]) for style in STYLES}, found)
 
 
@@ -76,16 +78,22 @@ def _engines(task: str, how: How, stack: ExitStack, notify: Callable[[str], None
             notify(f"{task}: left out {name}: {error}")
 
 
-def _against(name: str, execution: str, times: Mapping[str, list[float]], found: Limits) -> Against:
-    own = times[f"engine {name}"]
+def _against(name: str, execution: str, times: Mapping[str, list[float]], limits: Mapping[str, Limits]) -> Against:
+    own, precision = times[f"engine {name}"], _precision(name)
     usual = statistics.median(own)
     against = {style: ratios(times[style], own) for style in STYLES}
-    return Against(name, execution, 1 / usual, against, found.products / usual, found.optimisers / usual)
+    products = ratios(times[f"products {precision}"], own).median
+    return Against(name, execution, 1 / usual, against, products, limits[precision].optimisers / usual)
 
 
-def limits(task: str, variant: str, how: How) -> Limits:
-    """The limits of a task in the precision of a variant, counted in an eager iteration."""
-    keys = {**variants()[variant], **variants()[PLAIN]}
+def _precision(variant: str) -> str:
+    """The precision of a variant; none: the job's own."""
+    return variants()[variant].get("precision", "")
+
+
+def limits_in(task: str, precision: str, how: How) -> Limits:
+    """The limits of a task in a precision, counted in an eager iteration."""
+    keys = {**variants()[PLAIN], **({"precision": precision} if precision else {})}
     with engine(task, keys, how.threads, how.device) as own:
         own.run(1)
         return limits_of(own.session, own.learner.iteration)
