@@ -162,7 +162,8 @@ def plan_comparison(
         _entry(registry, label, suite, settings, merged(shared, by_label.get(label, {})), budget)
         for label in dict.fromkeys(chosen)
     )
-    evaluate = merged(suite.evaluate, evaluate)
+    from_suite, figures = _of_metrics(registry, suite, settings, own)
+    evaluate = merged(from_suite, evaluate)
     judging = resolve_judging(registry, settings.metrics, evaluate, made[0].plan.dataset)
     named = [entry.label for entry in made]
     against, notices = _against(settings, own, named, labels)
@@ -176,7 +177,7 @@ def plan_comparison(
         budget=budget,
         against=against,
         judging=judging,
-        figures=tuple(resolve_figure(registry, text, judging) for text in settings.figures),
+        figures=tuple(resolve_figure(registry, text, judging) for text in figures),
         evaluate=evaluate,
         workers=settings.workers,
         clean=settings.clean,
@@ -281,6 +282,23 @@ def _own_settings(suite: Suite, own: Mapping[str, str]) -> CompareSettings:
     levels = [Level("suite", suite.keys), Level("command line", own)]
     settings: CompareSettings = resolve(owners, levels, ()).settings[0]
     return settings
+
+
+def _of_metrics(
+    registry: Registry, suite: Suite, settings: CompareSettings, own: Mapping[str, str]
+) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """The suite's keys of the evaluation and the figures, less the suite's for metrics that the command line drops."""
+    given = {fold(key) for key in own}
+    if "metrics" not in given or not settings.metrics:
+        return suite.evaluate, settings.figures
+    wanted = {registry.get("metric", name).name for name in settings.metrics}
+    dropped = {fold(entry.name) for entry in registry.all("metric") if entry.name not in wanted}
+
+    def counts(key: str) -> bool:
+        return fold(key.partition(".")[0]) not in dropped
+
+    figures = settings.figures if "figures" in given else tuple(filter(counts, settings.figures))
+    return {key: value for key, value in suite.evaluate.items() if counts(key)}, figures
 
 
 def parse_budget(text: str) -> Budget:

@@ -563,6 +563,24 @@ def test_the_baseline_of_a_suite_may_be_left_out(tmp_path: Path) -> None:
         plan_comparison(REGISTRY, str(tmp_path / "two.yaml"), None, {"entries": "light", "against": "heavy"}, tmp_path)
 
 
+def test_metrics_of_a_suite_may_be_left_out_with_their_keys_and_figures(tmp_path: Path) -> None:
+    figures = "[points-v1.withinTenth:higher, transport-v1.w1]"
+    text = SUITE.replace("[points-v1]", "[points-v1, transport-v1]").replace("[points-v1.withinTenth:higher]", figures)
+    (tmp_path / "two.yaml").write_text(text.replace("count: 50", "points-v1.count: 50, transport-v1.count: 20"))
+
+    def planned(**keys: str) -> Comparison:
+        return plan_comparison(REGISTRY, str(tmp_path / "two.yaml"), None, keys, tmp_path)
+
+    assert [each.keys for each in planned().judging] == [{"points-v1.count": "50"}, {"transport-v1.count": "20"}]
+    made = planned(metrics="points-v1")
+    assert [(each.metric, each.keys) for each in made.judging] == [("points-v1", {"points-v1.count": "50"})]
+    assert [figure.name for figure in made.figures] == ["points-v1.withinTenth"]
+    with pytest.raises(ConfigError, match="transport-v1 is not among metrics=points-v1"):
+        planned(metrics="points-v1", figures="transport-v1.w1")
+    with pytest.raises(ConfigError, match=r"unknown key 'transport-v1\.count'"):
+        planned(metrics="points-v1", **{"evaluate.transport-v1.count": "20"})
+
+
 def test_json_is_printed_where_a_signal_stopped_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
