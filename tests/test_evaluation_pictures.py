@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import torch
 from commandline import call, runs_folder
 from torch import Tensor
 
+from ganglion.engine.commands import print_evaluation
 from ganglion.engine.contracts import DataSpec, Evaluation, EvaluationContext, Metric, Splits
 from ganglion.engine.data import TensorDataset
 from ganglion.engine.errors import DataError, PluginError
@@ -132,6 +134,13 @@ def test_a_run_of_series_gets_its_pictures(
     assert document["evaluations"] == [
         {"metric": "pictures-v1", "values": {"windows": 30, "samples": 30}, "details": {"pictures": NAMES}}
     ]
+
+
+def test_long_details_are_left_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    print_evaluation(Evaluation("m-v1", {"error": 0.5}, {"horizons": [1, 10, 20], "series": [[0.25] * 300]}))
+    said = capsys.readouterr().out
+    assert "1,10,20" in said and "0.25" not in said
+    assert re.search(r"^series +numbers for programs, with --json$", said, re.MULTILINE)
 
 
 class Drawing(Metric):
