@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ganglion.engine.contracts import Evaluation
 
 SHOWN = 5000  # characters of samples that a terminal is given
-LONGEST_DETAIL = 500  # characters; what an evaluation has beyond that is for programs
+LONGEST_DETAIL = 500  # characters of numbers; longer ones in an evaluation are for programs
 NOT_REGISTERED = ("job", "role", "data", "chain", "compare", "sweep")
 
 
@@ -324,9 +324,11 @@ def _print_detail(name: str, table: Any) -> None:
     print()
     if isinstance(table, Mapping) and "columns" in table:
         print_table(table["columns"], table["rows"], title=name)
-        return
-    text = table if isinstance(table, str) else format_value(table)
-    print_pairs({name: text if len(text) <= LONGEST_DETAIL else "numbers for programs, with --json"})
+    elif isinstance(table, str):
+        print_pairs({name: table})
+    else:
+        text = format_value(table)
+        print_pairs({name: text if len(text) <= LONGEST_DETAIL else "numbers for programs, with --json"})
 
 
 def tag_and_keys(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:

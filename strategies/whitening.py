@@ -35,7 +35,7 @@ class Whitening(NamedTuple):
 
 
 class WhitenedStrategy(AdversarialStrategy):
-    """Stands before another base of a two-player strategy: `whiten=true` plays in a whitened space.
+    """A base of two-player strategies that play in a whitened space with `whiten=true`.
 
     PCA whitening (Kessy, Lewin and Strimmer 2018, https://doi.org/10.1080/00031305.2016.1277159): the k principal
     directions of the training rows that are not constant, each divided by its deviation. What is a small difference in

@@ -137,9 +137,11 @@ def test_a_run_of_series_gets_its_pictures(
 
 
 def test_long_details_are_left_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
-    print_evaluation(Evaluation("m-v1", {"error": 0.5}, {"horizons": [1, 10, 20], "series": [[0.25] * 300]}))
+    print_evaluation(
+        Evaluation("m-v1", {"error": 0.5}, {"horizons": [1, 10, 20], "series": [[0.25] * 300], "told": "long " * 200})
+    )
     said = capsys.readouterr().out
-    assert "1,10,20" in said and "0.25" not in said
+    assert "1,10,20" in said and "0.25" not in said and said.count("long") == 200
     assert re.search(r"^series +numbers for programs, with --json$", said, re.MULTILINE)
 
 

@@ -57,6 +57,7 @@ def test_directions_are_the_same_whatever_the_order_of_the_rows() -> None:
     one, other = whitening_of(dataset(rows)), whitening_of(dataset(rows[torch.randperm(len(rows))]))
     for mine, theirs in zip(one, other, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-3, rtol=1e-3)
+    assert one.outward.gather(1, one.outward.abs().argmax(1, keepdim=True)).min() > 0  # of two signs, always the same
 
 
 @pytest.mark.parametrize(

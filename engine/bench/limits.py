@@ -34,8 +34,10 @@ class Call(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What carries out the matrix products of iterations alone, to be timed in turn with the iterations themselves, and
-    the seconds per iteration of the optimisers' memory traffic alone."""
+    """What an iteration cannot do without: its matrix products, to be timed in turn with it, and optimisers' seconds.
+
+    `products` carries out those of so many iterations; `optimisers` is the time that their memory traffic takes.
+    """
 
     products: Run
     optimisers: float
