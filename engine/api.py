@@ -1,5 +1,6 @@
 """The public names for plugin authors and for Python users."""
 
+from ganglion.engine.backward import WithoutGradient
 from ganglion.engine.comparison import Compared, compare
 from ganglion.engine.contracts import (
     Adapter,
@@ -119,6 +120,7 @@ __all__ = [
     "Trace",
     "TraceTable",
     "Verified",
+    "WithoutGradient",
     "averaged",
     "compare",
     "describe",

@@ -1,4 +1,4 @@
-"""The backward pass of a loss, without what `torch.autograd.backward` looks at first."""
+"""The backward pass of a loss, and work without one: without what torch's own ways in look at first."""
 
 from __future__ import annotations
 
@@ -7,6 +7,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.autograd import Variable
+
+
+class WithoutGradient:
+    """What `torch.no_grad()` does in a `with` statement, at less than half its cost: for what every iteration runs."""
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        self._before = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+
+    def __exit__(self, *error: object) -> None:
+        torch._C._set_grad_enabled(self._before)
+
 
 _one: dict[tuple[torch.device, torch.dtype], Tensor] = {}  # what every backward pass begins with
 

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -78,6 +79,16 @@ class Batch:
     def rows(self, start: int, stop: int) -> Batch:
         """Rows start..stop (half-open), as views."""
         return self.map(lambda tensor: tensor[start:stop])
+
+    def parts(self, size: int) -> list[Batch]:
+        """All rows in batches of `size`, as views; the last may be smaller."""
+        inputs = self.input.split(size)
+        targets = repeat(None) if self.target is None else self.target.split(size)
+        if not self.fields:
+            return [Batch(*each) for each in zip(inputs, targets, strict=False)]
+        columns = zip(*(value.split(size) for value in self.fields.values()), strict=True)
+        named = (dict(zip(self.fields, values, strict=True)) for values in columns)
+        return [Batch(*each) for each in zip(inputs, targets, named, strict=False)]
 
     def with_input(self, value: Tensor) -> Batch:
         """The same rows with another input."""

@@ -122,10 +122,11 @@ class Learner:
 
     def _iterate(self) -> str:
         process = self.session.strategy.process_iteration
-        chains, alone = tuple(self.session.chains.values()), not self._pulse.shared
+        falling = [chain for chain in self.session.chains.values() if chain.falls]
+        alone = not self._pulse.shared
         event, alarm, reading = self._next_event(), self._alarm(), self.health.following(self.iteration, self.limit)
         while self.limit is None or self.iteration < self.limit:
-            for chain in chains:
+            for chain in falling:
                 chain.begin(self.iteration)
             if self.iteration + 1 == reading:
                 self.health.watch()

@@ -6,14 +6,15 @@ ADAMW to the last bit, as those with fused=True) at a fraction of their cost per
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Callable
+from typing import ClassVar, Self
 
 import torch
 from pydantic import model_validator
 
 from ganglion.engine.contracts import Method
 from ganglion.engine.settings import Settings, setting
-from ganglion.engine.slots import SlotMethod, Tensors, count_on
+from ganglion.engine.slots import SlotMethod, Tensors
 
 
 class SgdSettings(Settings):
@@ -75,27 +76,6 @@ class AdamWSettings(AdamSettings):
     weight_decay: float = setting(0.01, "part of each parameter, times the learning rate, taken off per update", ge=0)
 
 
-def _adam(kernel: Any, weight_decay: float, settings: AdamSettings, tensors: list[Tensors], rate: float) -> None:
-    """One step of Adam or AdamW on (parameters, gradients, averages, squares, steps)."""
-    parameters, gradients, averages, squares, steps = tensors
-    count_on(steps)
-    kernel(
-        parameters,
-        gradients,
-        averages,
-        squares,
-        [],
-        steps,
-        amsgrad=False,
-        lr=rate,
-        beta1=settings.beta1,
-        beta2=settings.beta2,
-        weight_decay=weight_decay,
-        eps=settings.epsilon,
-        maximize=False,
-    )
-
-
 class Adam(SlotMethod):
     """Adam: p -= lr m' / (sqrt(v') + epsilon), where m' and v' are corrected for their start at zero.
 
@@ -105,26 +85,44 @@ class Adam(SlotMethod):
 
     Settings = AdamSettings
     divisible = True
+    kernel: ClassVar[Callable[..., None]] = staticmethod(torch._fused_adam_)
 
     def slot_names(self) -> tuple[str, ...]:
+        own = self.settings
+        self._constants = {"beta1": own.beta1, "beta2": own.beta2, "eps": own.epsilon, "weight_decay": 0.0}
         return "average", "square", "step"
 
     def apply(self, parameters: Tensors, gradients: Tensors, slots: list[Tensors], learning_rate: float) -> None:
-        _adam(torch._fused_adam_, 0.0, self.settings, [parameters, gradients, *slots], learning_rate)
+        averages, squares, steps = slots
+        base = steps[0]._base
+        if base is not None and base.numel() == len(steps):
+            base.add_(1)  # all at once
+        else:
+            torch._foreach_add_(steps, 1)
+        self.kernel(
+            parameters,
+            gradients,
+            averages,
+            squares,
+            [],
+            steps,
+            lr=learning_rate,
+            amsgrad=False,
+            maximize=False,
+            **self._constants,
+        )
 
 
-class AdamW(SlotMethod):
+class AdamW(Adam):
     """Adam with decoupled weight decay: p *= 1 - lr weightDecay, then Adam's step. As torch.optim.AdamW."""
 
     Settings = AdamWSettings
-    divisible = True
+    kernel = staticmethod(torch._fused_adamw_)
 
     def slot_names(self) -> tuple[str, ...]:
-        return "average", "square", "step"
-
-    def apply(self, parameters: Tensors, gradients: Tensors, slots: list[Tensors], learning_rate: float) -> None:
-        decay = self.settings.weight_decay
-        _adam(torch._fused_adamw_, decay, self.settings, [parameters, gradients, *slots], learning_rate)
+        names = super().slot_names()
+        self._constants["weight_decay"] = self.settings.weight_decay
+        return names
 
 
 class RmsPropSettings(Settings):

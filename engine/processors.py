@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from ganglion.engine.backward import backward
+from ganglion.engine.backward import WithoutGradient, backward
 from ganglion.engine.capture import Capture
 from ganglion.engine.contracts import Batch, GradientProcessor, Loss, Method
 from ganglion.engine.decay import Span, decay_of
@@ -146,12 +146,18 @@ class ProcessorChain:
         self.updates = 0
         self.capture: Capture | None = None  # where losses run as graphs
         self.watch: Watch | None = None  # what notes the updates of this iteration
+        self._parts = settings.accumulate
         self._factor = 1.0
         self._start_rate = learning_rate
         self._decay = decay_of(role, settings, method, learning_rate, span)
         self._before = [link.before for link in self.links if _overrides(type(link), "before")]
         self._after = [link.after for link in self.links if _overrides(type(link), "after")]
         self.begin(0)
+
+    @property
+    def falls(self) -> bool:
+        """Whether the learning rate changes from iteration to iteration."""
+        return self._decay is not None
 
     def begin(self, iteration: int) -> None:
         """Tell the chain which iteration of the learner this is: the learning rate follows it."""
@@ -169,7 +175,31 @@ class ProcessorChain:
         were, and the host never waits to know: `updates`, and what else is counted there (the updates of `ema`), count
         on.
         """
-        return update_together((self,), loss_of, *inputs, gate=gate)
+        noted = self.capture is not None or self.watch is not None or gate is not None
+        if noted or self.links or self._parts > 1 or this_process().count > 1:
+            return update_together((self,), loss_of, *inputs, gate=gate)
+        # Nothing but loss, gradient and method: as below, but for layers of calls that cost more than small networks.
+        for parameter in self.parameters:
+            parameter.grad = None
+        given = loss_of(*inputs)
+        loss = given if isinstance(given, Loss) else Loss(given)
+        if self.leaves:
+            try:
+                backward(loss.total, self.leaves)
+            except RuntimeError:
+                _explain((self,), loss.total)
+                raise
+        recorded = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+        try:
+            self.method.update(self.updates, self.learning_rate)
+        finally:
+            torch._C._set_grad_enabled(recorded)
+        self.updates += 1
+        for parameter in self.parameters:
+            parameter.grad = None
+        terms = {name: term.detach() for name, term in loss.terms.items()} if loss.terms else {}
+        return Loss(loss.total.detach(), terms)
 
     def zero(self) -> None:
         """Drop all gradients."""
@@ -190,7 +220,7 @@ class ProcessorChain:
     def apply(self, verdict: Tensor | None = None) -> None:
         """Update from the gradients that are there; where `verdict` is false all tensors are put back."""
         number = self.updates
-        with torch.no_grad():
+        with WithoutGradient():
             held = None if verdict is None else _Held(self, verdict)
             if self.watch is not None:
                 self.watch.before(self.parameters)

@@ -16,6 +16,7 @@ from ganglion.engine.processes import ALONE, Part
 from ganglion.engine.settings import Settings, setting
 from ganglion.engine.streams import RandomStream, stream_seed
 
+AT_ONCE = 16  # batches are cut off a block together
 BLOCK_BYTES = 4 << 20  # rows are gathered in blocks of about this size and handed out as views
 
 
@@ -168,7 +169,9 @@ class BatchSampler:
         self.offset = 0
         self._order: RowOrder | None = None
         self._block: Batch | None = None
-        self._used = self._parted = 0
+        self._used = self._parted = 0  # rows of the block, and of the batches that are `_ready`, the next one last
+        self._ready: list[Batch] = []
+        self._length = 0  # of the order of an epoch, the one that `offset` is in, once there is one
         self._block_rows = self.batch_size * _batches_per_block(dataset, batch_size)
         self._pool = None if dataset.resident else Fetcher(fetch_threads)
         self._ahead: dict[tuple[int, int, int], Future[Batch]] = {}
@@ -176,13 +179,13 @@ class BatchSampler:
     def next_batch(self, size: int | None = None) -> Batch:
         """The next `size` rows (default: the batch size). Valid until the batch after the next is asked for."""
         size = size or self.batch_size
-        other = self.part.count > 1 and size != self._parted  # a block is cut into this process's parts of batches
-        if self._block is None or other or self._used + size > len(self._block):
-            self._block = self._gather(max(size, self._block_rows // size * size), size)
-            self._used, self._parted = 0, size
-        batch = self._block.rows(self._used, self._used + size)
+        if size != self._parted or not self._ready:
+            self._make_ready(size)
+        batch = self._ready.pop()
         self._used += size
-        self._advance(size * self.part.count)
+        self.offset += size * self.part.count
+        if self.offset >= self._length:
+            self._turn()
         for adapter in self.augmentations:
             batch = adapter.apply(batch, self.stream)
         return batch
@@ -200,6 +203,8 @@ class BatchSampler:
         """Go on at a saved position."""
         self.seed, self.epoch, self.offset = int(state["seed"]), int(state["epoch"]), int(state["offset"])
         self._order = self._block = None
+        self._length = 0
+        self._ready.clear()
         self._ahead.clear()
 
     def close(self) -> None:
@@ -207,17 +212,28 @@ class BatchSampler:
         if self._pool is not None:
             self._pool.close()
 
-    def _advance(self, rows: int) -> None:
-        self.offset += rows
+    def _turn(self) -> None:
+        """Go over into the epoch in which the next row is."""
         while self.offset >= len(self._epoch_order()):
-            self.offset -= len(self._epoch_order())
+            self.offset -= self._length
             self.epoch += 1
             self._order = None
 
     def _epoch_order(self) -> RowOrder:
         if self._order is None:
             self._order = self._make_order(self.epoch)
+            self._length = len(self._order)
         return self._order
+
+    def _make_ready(self, size: int) -> None:
+        """Cut the next batches of `size` rows off the block, or off the next block where it is used up."""
+        other = self.part.count > 1 and size != self._parted  # a block is cut into this process's parts of batches
+        if self._block is None or other or self._used + size > len(self._block):
+            self._block = self._gather(max(size, self._block_rows // size * size), size)
+            self._used = 0
+        self._parted = size
+        count = min(AT_ONCE, (len(self._block) - self._used) // size)
+        self._ready = self._block.rows(self._used, self._used + count * size).parts(size)[::-1]
 
     def _make_order(self, epoch: int) -> RowOrder:
         streamed = self.sampling.streamed_order(self.seed, epoch, self.whole_batch_size, self.part)

@@ -71,7 +71,11 @@ class SlotMethod(Method):
 
     def update(self, step: int, learning_rate: float) -> None:
         for parameters, slots in self._groups:
-            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            gradients: Tensors = []
+            for parameter in parameters:  # a comprehension would be one more call
+                gradient = parameter.grad
+                if gradient is not None:
+                    gradients.append(gradient)
             if len(gradients) == len(parameters):
                 self.apply(parameters, gradients, slots, learning_rate)
             elif gradients:
@@ -92,15 +96,6 @@ def _zeros(slot: str, parameters: Sequence[Tensor]) -> Tensors:
         return [torch.zeros_like(parameter, requires_grad=False) for parameter in parameters]
     bases = {each.device: torch.zeros(len(parameters), device=each.device, dtype=torch.float32) for each in parameters}
     return [bases[parameter.device][place] for place, parameter in enumerate(parameters)]
-
-
-def count_on(steps: Tensors) -> None:
-    """Add 1 to steps, in one call where all that share a tensor are meant."""
-    base = steps[0]._base
-    if base is not None and base.numel() == len(steps):
-        base.add_(1)
-    else:
-        torch._foreach_add_(steps, 1)
 
 
 def _pick(tensors: Sequence[Tensor], indices: Sequence[int]) -> Tensors:

@@ -48,6 +48,8 @@ class RandomStream:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers of `shape`."""
+        if self.part.count == 1:
+            return torch.randn(shape, generator=self.generator, device=self.device)
         return self.part.rows(torch.randn(self._whole(shape), generator=self.generator, device=self.device))
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -60,7 +62,7 @@ class RandomStream:
         return self.part.rows(torch.randint(high, self._whole(shape), generator=self.generator, device=self.device))
 
     def _whole(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (shape[0] * self.part.count, *shape[1:]) if self.part.count > 1 else shape
+        return (shape[0] * self.part.count, *shape[1:])
 
     def state_dict(self) -> dict[str, Any]:
         """The generator's state."""

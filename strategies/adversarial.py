@@ -26,12 +26,14 @@ from ganglion.engine.api import (
     RandomStream,
     RoleShape,
     Settings,
+    WithoutGradient,
 )
 from ganglion.strategies.charges import Drawn, due, exchange, exposed, terms_of
 from ganglion.strategies.playing import AdversarialSettings, PlayerSettings
 from ganglion.strategies.schedule import Phase, Schedule, Turn, parse_schedule
 
 SHOWN = "shown"
+NOTHING = Drawn()
 DEFAULT_LATENT = {"image": 100, "vector": 2, "sequence": 100}
 
 
@@ -72,6 +74,7 @@ class AdversarialStrategy(LearningStrategy):
         self._schedule = _schedule(settings)
         self._discriminator = context.networks["discriminator"]
         self._discriminator_device = context.devices["discriminator"]
+        self._together = self._discriminator_device == self._generator_device
         self._joint = one_pass(settings.joint_pass, self._discriminator)
         self._conditional = type(self).scores is not AdversarialStrategy.scores
         self._noise_stream = self.random("noise", "generator")
@@ -149,13 +152,16 @@ class AdversarialStrategy(LearningStrategy):
 
     def discriminator_loss(self, batch: Batch, fake: Tensor, drawn: Drawn) -> Loss:
         """The objective's two halves and the penalties; `fake` (batch, *shape) carries no gradient."""
-        batch, fake = exposed(batch, fake, drawn.charges)
+        if drawn.charges:
+            batch, fake = exposed(batch, fake, drawn.charges)
         return self.contest(*self.score_both(batch, fake), batch, fake, drawn)
 
     def contest(self, real_scores: Tensor, fake_scores: Tensor, batch: Batch, fake: Tensor, drawn: Drawn) -> Loss:
         """The loss from scores that are there already, of the rows that `exposed` gave."""
         assert self._objective is not None
-        judged = exchange(real_scores, fake_scores, drawn.exchanged)
+        judged = real_scores, fake_scores
+        if drawn.exchanged is not None:
+            judged = exchange(*judged, drawn.exchanged)
         real, false = self.halves(*judged, drawn)
         terms: dict[str, Tensor] = {}
         total = real
@@ -181,7 +187,8 @@ class AdversarialStrategy(LearningStrategy):
 
         `blur` is instance noise for the fakes, where there is any: `seen_fake` adds it.
         """
-        return self.generator_contest(self.seen_fake(noise, batch, blur), batch)
+        fake = self.fake(noise, batch) if blur is None else self.seen_fake(noise, batch, blur)
+        return self.generator_contest(fake, batch)
 
     def generator_contest(self, fake: Tensor, batch: Batch | None) -> Loss:
         """The objective on samples that carry the generator's gradient."""
@@ -197,29 +204,33 @@ class AdversarialStrategy(LearningStrategy):
                 real_scores = self.scores(shown_rows(batch), batch)
         return self._objective.generator(real_scores, fake_scores)
 
+    def fixed_fake(self, noise: Tensor, batch: Batch | None, blur: Tensor | None) -> Tensor:
+        """What the discriminator is shown in its own update: samples without a gradient, with instance noise."""
+        with WithoutGradient():
+            return self.fake(noise, batch) if blur is None else self.seen_fake(noise, batch, blur)
+
     def seen_fake(self, noise: Tensor, batch: Batch | None, blur: Tensor | None) -> Tensor:
         """What the discriminator is shown in the generator's update: samples made from `noise`, with instance noise."""
         fake = self.fake(noise, batch)
         return fake if blur is None else fake + blur
 
-    @torch.no_grad()
-    def fixed_fake(self, noise: Tensor, batch: Batch | None, blur: Tensor | None) -> Tensor:
-        """What the discriminator is shown in its own update: samples without a gradient, with instance noise."""
-        return self.seen_fake(noise, batch, blur)
-
     def fake(self, noise: Tensor, batch: Batch | None) -> Tensor:
         """Samples made from `noise`, on the discriminator's device; conditions are read from `batch`."""
         samples: Tensor = self._generator(noise)
-        return samples.to(self._discriminator_device)
+        return samples if self._together else samples.to(self._discriminator_device)
 
     def scores(self, samples: Tensor, batch: Batch | None) -> Tensor:
         """Raw scores of `samples`: (batch, 1), or (batch, steps, 1) of a discriminator that judges every step."""
-        return score_of(self._discriminator(samples))
+        output = self._discriminator(samples)
+        return output if isinstance(output, Tensor) else score_of(output)
 
     def score_both(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of real and fake rows: one pass over both where that mixes nothing, two passes otherwise."""
-        twice = _twice(batch) if self._conditional and self._joint else batch
-        return self.pair(lambda rows: self.scores(rows, twice), batch.input, fake)
+        if not self._joint:
+            return self.scores(batch.input, batch), self.scores(fake, batch)
+        scores = self.scores(torch.cat((batch.input, fake)), _twice(batch) if self._conditional else batch)
+        real_scores, fake_scores = scores.chunk(2)
+        return real_scores, fake_scores
 
     def pair(self, judge: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """What `judge` makes of real and fake rows, in one pass over both where that mixes nothing."""
@@ -236,6 +247,8 @@ class AdversarialStrategy(LearningStrategy):
 
     def draw_rest(self, batch: Batch) -> Drawn:
         """What one discriminator update draws for its penalties and its label noise."""
+        if not self._penalties and not self._label_noise:
+            return NOTHING
         exchanged = self._noise_stream.uniform(len(batch)) < self._label_noise if self._label_noise else None
         done = self._done()
         return Drawn(due(self._penalties, self._updates, done, self._noise_stream, batch.input), exchanged)

@@ -75,9 +75,7 @@ def terms_of(
     return terms
 
 
-def exchange(real_scores: Tensor, fake_scores: Tensor, exchanged: Tensor | None) -> tuple[Tensor, Tensor]:
+def exchange(real_scores: Tensor, fake_scores: Tensor, exchanged: Tensor) -> tuple[Tensor, Tensor]:
     """Real and fake scores, those of the pairs marked in `exchanged` (batch,) having changed places: wrong labels."""
-    if exchanged is None:
-        return real_scores, fake_scores
     marked = exchanged.to(real_scores.device).view(-1, *[1] * (real_scores.dim() - 1))
     return torch.where(marked, fake_scores, real_scores), torch.where(marked, real_scores, fake_scores)

@@ -260,8 +260,8 @@ def test_limits_lie_below_the_time_of_an_iteration(precision: str) -> None:
 # --- overhead -----------------------------------------------------------------------------------------------------
 
 
-def test_the_bare_calls_are_no_more_than_the_engines() -> None:
-    """Else the overhead would look smaller than it is."""
+def test_the_bare_calls_are_the_engines() -> None:
+    """With more of them the overhead would look smaller than it is, with fewer larger."""
     with eager(TASK) as own:
         own.run(1)
         with Recorder() as whole:
@@ -273,9 +273,10 @@ def test_the_bare_calls_are_no_more_than_the_engines() -> None:
     bare(1)
     with Recorder() as recorder:
         bare(1)
-    assert Counter(recorder.names) - Counter(whole.names) == Counter()
+    assert Counter(recorder.names) - Counter(whole.names) == Counter(slice=1)  # the engine cuts more than one at once
+    assert Counter(whole.names) - Counter(recorder.names) == Counter()
     kernels = ("addmm", "mm", "softplus", "softplus_backward", "randn", "cat", "_fused_adam_", "mean")
-    assert all(recorder.names.count(name) == whole.names.count(name) > 0 for name in kernels)
+    assert all(recorder.names.count(name) > 0 for name in kernels)
 
 
 def test_the_bare_loop_learns_as_the_engine_does() -> None:

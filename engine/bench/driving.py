@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ganglion.engine.assembly import assemble
-from ganglion.engine.contracts import DataContext
+from ganglion.engine.contracts import DataContext, LearnProgress
 from ganglion.engine.errors import fold
 from ganglion.engine.execution import settle_execution
 from ganglion.engine.folders import cache_folder
@@ -56,16 +56,29 @@ class _NoCheckpoints(Store):
         return self.run.directory
 
 
+class _Stretches(Learner):
+    """A learner that stops and goes on without what the end of a run brings."""
+
+    end = 0  # iterations of all stretches so far and of the one to come
+
+    def _next_event(self) -> int:
+        return min(super()._next_event(), self.end)
+
+    def _attend(self, progress: LearnProgress, due: bool) -> str | None:
+        reason = super()._attend(progress, due)
+        return "measured" if self.iteration >= self.end else reason
+
+
 class Engine(NamedTuple):
     """One job ready to iterate; `execution` is what was decided for it, as `auto` does."""
 
     session: Session
-    learner: Learner
+    learner: _Stretches
     execution: str
 
     def run(self, iterations: int) -> None:
-        """Carry out that many iterations, as the learner does in any run."""
-        self.learner.limit = self.learner.iteration + iterations
+        """Carry out that many iterations, as the learner does in any run without end."""
+        self.learner.end = self.learner.iteration + iterations
         self.learner._iterate()
 
     def rows(self) -> torch.Tensor:
@@ -86,7 +99,7 @@ def engine(task: str, keys: Mapping[str, Any], threads: int, device: str) -> Ite
         try:
             settle_threads(session)
             execution = settle_execution(session).name
-            yield Engine(session, Learner(session, _NoCheckpoints(run, 1, lambda: 0), Traces([])), execution)
+            yield Engine(session, _Stretches(session, _NoCheckpoints(run, 1, lambda: 0), Traces([])), execution)
         finally:
             run.release()
             session.sampler.close()
