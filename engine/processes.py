@@ -6,7 +6,7 @@ the gradients of an update are averaged before any processor sees them. All that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -119,25 +119,47 @@ def gathered(rows: Tensor) -> Tensor:
     return summed(torch.cat(parts)).to(rows.dtype)
 
 
-@torch.no_grad()
-def average_in_place(tensors: Sequence[Tensor]) -> None:
-    """Replace tensors by their mean over all processes.
+def travels(tensors: Sequence[Tensor]) -> bool:
+    """Whether means of these tensors go over connections: something else can be computed meanwhile.
 
-    On one machine those on the CPU go through memory that all see, others in few messages, of which one travels while
-    the next is packed.
+    Through memory that all processes see they do not: there is nothing to wait for but the others.
+    """
+    local = _memory is not None and _memory.usable and all(tensor.device.type == "cpu" for tensor in tensors)
+    return this_process().count > 1 and not local
+
+
+def average_in_place(tensors: Sequence[Tensor]) -> None:
+    """Replace tensors by their mean over all processes."""
+    averaging(tensors)()
+
+
+@torch.no_grad()
+def averaging(tensors: Sequence[Tensor]) -> Callable[[], None]:
+    """Begin to replace tensors by their mean over all processes; what is returned waits and ends it.
+
+    Until then nobody touches the tensors or begins another exchange. On one machine those on the CPU go through memory
+    that all see, others in few messages, of which one travels while the next is packed.
     """
     count = this_process().count
     travelling, local = [], [tensor for tensor in tensors if tensor.device.type == "cpu"]
-    if local and _memory is not None and _memory.average(local):
+    in_memory = _memory.averaging(local) if local and _memory is not None else None
+    if in_memory is not None:
         tensors = [tensor for tensor in tensors if tensor.device.type != "cpu"]
     for bucket in _buckets(tensors):
         flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
         travelling.append((bucket, flat, distributed.all_reduce(flat, async_op=True)))
-    for bucket, flat, message in travelling:
-        message.wait()
-        flat.div_(count)
-        parts = flat.split([tensor.numel() for tensor in bucket])
-        torch._foreach_copy_(bucket, [part.view(tensor.shape) for tensor, part in zip(bucket, parts, strict=True)])
+
+    @torch.no_grad()
+    def finish() -> None:
+        if in_memory is not None:
+            in_memory()
+        for bucket, flat, message in travelling:
+            message.wait()
+            flat.div_(count)
+            parts = flat.split([tensor.numel() for tensor in bucket])
+            torch._foreach_copy_(bucket, [part.view(tensor.shape) for tensor, part in zip(bucket, parts, strict=True)])
+
+    return finish
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

@@ -13,7 +13,7 @@ from ganglion.engine.capture import Capture
 from ganglion.engine.contracts import Batch, GradientProcessor, Loss, Method
 from ganglion.engine.decay import Span, decay_of
 from ganglion.engine.errors import ConfigError, RunError, fold, suggestion
-from ganglion.engine.processes import average_in_place, this_process
+from ganglion.engine.processes import average_in_place, averaging, this_process, travels
 from ganglion.engine.settings import Settings, describe, setting
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ class ProcessorChain:
         self.capture: Capture | None = None  # where losses run as graphs
         self.watch: Watch | None = None  # what notes the updates of this iteration
         self._parts = settings.accumulate
+        self._pending: Callable[[], None] | None = None  # waits for the gradients of an update that is put off
         self._factor = 1.0
         self._start_rate = learning_rate
         self._decay = decay_of(role, settings, method, learning_rate, span)
@@ -165,7 +166,9 @@ class ProcessorChain:
         rate = self._start_rate if self._decay is None else self._decay(iteration)
         self.learning_rate = rate * self._factor
 
-    def update(self, loss_of: Callable[..., Loss | Tensor], *inputs: Any, gate: Gate | None = None) -> Loss:
+    def update(
+        self, loss_of: Callable[..., Loss | Tensor], *inputs: Any, gate: Gate | None = None, later: bool = False
+    ) -> Loss:
         """Update the parameters by the gradient of `loss_of(*inputs)`, and return its loss, detached.
 
         Only these parameters get a gradient, so nothing is computed for other networks' weights. `inputs` (tensors,
@@ -174,9 +177,17 @@ class ProcessorChain:
         truth, whether the update counts; where it does not, weights and what method and links remember stay as they
         were, and the host never waits to know: `updates`, and what else is counted there (the updates of `ema`), count
         on.
+
+        With `later` the update may take place as late as in `finish`: gradients and loss then travel between processes
+        on several machines while the caller goes on with what needs neither, nor this role's weights.
         """
-        noted = self.capture is not None or self.watch is not None or gate is not None
-        if noted or self.links or self._parts > 1 or this_process().count > 1:
+        if self._pending is not None:
+            self.finish()
+        special = self.capture is not None or self.watch is not None or gate is not None
+        if special or self.links or self._parts > 1 or this_process().count > 1:
+            if later and gate is None and self.capture is None and travels(self.leaves):
+                loss, self._pending = _begun((self,), loss_of, inputs)
+                return loss
             return update_together((self,), loss_of, *inputs, gate=gate)
         # Nothing but loss, gradient and method: as below, but for layers of calls that cost more than small networks.
         for parameter in self.parameters:
@@ -201,6 +212,14 @@ class ProcessorChain:
         terms = {name: term.detach() for name, term in loss.terms.items()} if loss.terms else {}
         return Loss(loss.total.detach(), terms)
 
+    def finish(self) -> None:
+        """Carry out the update that `later` has put off, if there is one."""
+        if self._pending is not None:
+            arrived, self._pending = self._pending, None
+            arrived()
+            self.apply()
+            self.zero()
+
     def zero(self) -> None:
         """Drop all gradients."""
         for parameter in self.parameters:
@@ -212,6 +231,7 @@ class ProcessorChain:
 
     def step(self, iteration: int) -> None:
         """Update from gradients that the strategy has put into `parameter.grad` itself."""
+        self.finish()
         self.begin(iteration)
         if this_process().count > 1:
             average_in_place(self.gradients())
@@ -332,12 +352,10 @@ def update_together(
 
     Raises ConfigError where the chains differ in `accumulate`.
     """
-    parts = equal_parts(chains)
     for chain in chains:
-        chain.zero()
-    loss = _accumulated(chains, loss_of, inputs, parts) if parts > 1 else _differentiated(chains, loss_of, inputs, 1)
-    if this_process().count > 1:
-        loss = _of_all_processes(chains, loss)
+        chain.finish()
+    loss, arrived = _begun(chains, loss_of, inputs)
+    arrived()
     verdict = None if gate is None else gate(loss)
     for chain in chains:
         chain.apply(verdict)
@@ -345,11 +363,26 @@ def update_together(
     return loss
 
 
-def _of_all_processes(chains: Sequence[ProcessorChain], loss: Loss) -> Loss:
-    """The loss of the whole batch, the gradients in the chains' parameters becoming its gradients, in one exchange."""
+def _begun(
+    chains: Sequence[ProcessorChain], loss_of: Callable[..., Loss | Tensor], inputs: Sequence[Any]
+) -> tuple[Loss, Callable[[], None]]:
+    """The loss and, in the chains' parameters, its gradients: those of the whole batch once what comes with it is over.
+
+    All of them travel in one exchange.
+    """
+    parts = equal_parts(chains)
+    for chain in chains:
+        chain.zero()
+    loss = _accumulated(chains, loss_of, inputs, parts) if parts > 1 else _differentiated(chains, loss_of, inputs, 1)
+    if this_process().count == 1:
+        return loss, _nothing
     numbers = [loss.total.clone(), *(term.clone() for term in loss.terms.values())]
-    average_in_place([*numbers, *(gradient for chain in chains for gradient in chain.gradients())])
-    return Loss(numbers[0], dict(zip(loss.terms, numbers[1:], strict=True)))
+    arrived = averaging([*numbers, *(gradient for chain in chains for gradient in chain.gradients())])
+    return Loss(numbers[0], dict(zip(loss.terms, numbers[1:], strict=True))), arrived
+
+
+def _nothing() -> None:
+    """What there is to wait for where there is one process."""
 
 
 def equal_parts(chains: Sequence[ProcessorChain]) -> int:

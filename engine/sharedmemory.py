@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -29,7 +29,7 @@ class SharedMemory:
     buffers, and who writes into the first set again has met everybody after they had read it.
 
     Nothing is left behind: the file has no name any more once all have mapped it. Where processes are on several
-    machines, or there is no such memory or too little of it, `average` says so in all of them.
+    machines, or there is no such memory or too little of it, `averaging` says so in all of them.
     """
 
     def __init__(self, rank: int, count: int) -> None:
@@ -41,26 +41,30 @@ class SharedMemory:
         self._turn = 0
         self._signal = torch.zeros(1)
 
-    def average(self, tensors: Sequence[Tensor]) -> bool:
-        """Replace tensors on the CPU by their means over all processes; False where that is to be done otherwise.
+    def averaging(self, tensors: Sequence[Tensor]) -> Callable[[], None] | None:
+        """Begin to replace tensors on the CPU by their means over all processes; None where that is done otherwise.
 
-        All processes call it with tensors of the same shapes and types. Raises what torch.distributed does where one
-        of them is gone.
+        What is returned waits for the others and ends it, before the next exchange begins. All processes call it with
+        tensors of the same shapes and types. Either raises what torch.distributed does where one of them is gone.
         """
         kinds = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
         views = self._views.get(kinds) or self._views_of(kinds)
         if views is None:
-            return False
+            return None
         self._turn = (self._turn + 1) % TURNS
         theirs = views[self._turn]
         for tensor, own in zip(tensors, theirs[self.rank], strict=True):
             torch.div(tensor, self.count, out=own)
-        distributed.all_reduce(self._signal)
-        for tensor, first, second, *others in zip(tensors, *theirs, strict=True):
-            torch.add(first, second, out=tensor)
-            for other in others:
-                tensor.add_(other)
-        return True
+        meeting = distributed.all_reduce(self._signal, async_op=True)
+
+        def finish() -> None:
+            meeting.wait()
+            for tensor, first, second, *others in zip(tensors, *theirs, strict=True):
+                torch.add(first, second, out=tensor)
+                for other in others:
+                    tensor.add_(other)
+
+        return finish
 
     def _views_of(self, kinds: Kinds) -> Views | None:
         places, size = [], 0

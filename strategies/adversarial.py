@@ -78,6 +78,11 @@ class AdversarialStrategy(LearningStrategy):
         self._joint = one_pass(settings.joint_pass, self._discriminator)
         self._conditional = type(self).scores is not AdversarialStrategy.scores
         self._noise_stream = self.random("noise", "generator")
+        # Whether gradients of the discriminator travel between processes while the generator makes samples for its own
+        # update: only where nothing in between is another's, which could read weights that are still to be updated.
+        own = ("process_iteration", "train_discriminator", "train_generator", "generator_loss", "seen_fake", "fake")
+        alike = all(getattr(type(self), name) is getattr(AdversarialStrategy, name) for name in own)
+        self._overlaps = alike and self._noise_stream.part.count > 1
         self._last_noise: Tensor | None = None
         self._iteration = 0
         self._updates = 0  # of the discriminator
@@ -106,6 +111,8 @@ class AdversarialStrategy(LearningStrategy):
                 else:
                     batch = batch if batch is not None and self.context.settings.reuse_batch else self.real_batch()
                     values.update(self.train_discriminator(batch))
+        if self._overlaps:
+            self.context.processors["discriminator"].finish()
         return LearnProgress(i, values)
 
     # --- rung 4: how a player is updated
@@ -120,7 +127,8 @@ class AdversarialStrategy(LearningStrategy):
         if chain.settings.accumulate > 1:  # one pass of the generator, not one per part
             loss = chain.update(self.discriminator_loss, shown, self.fixed_fake(noise, batch, blur), rest, gate=gate)
         else:
-            loss = chain.update(self.discriminator_round, batch, shown, noise, blur, rest, gate=gate)
+            later = self._overlaps
+            loss = chain.update(self.discriminator_round, batch, shown, noise, blur, rest, gate=gate, later=later)
         self._updates += 1
         if self._penalties:
             names = [self._charge_name(penalty) for penalty in self._penalties]
@@ -188,6 +196,8 @@ class AdversarialStrategy(LearningStrategy):
         `blur` is instance noise for the fakes, where there is any: `seen_fake` adds it.
         """
         fake = self.fake(noise, batch) if blur is None else self.seen_fake(noise, batch, blur)
+        if self._overlaps:  # it has learnt from all processes' rows only now
+            self.context.processors["discriminator"].finish()
         return self.generator_contest(fake, batch)
 
     def generator_contest(self, fake: Tensor, batch: Batch | None) -> Loss:

@@ -259,7 +259,7 @@ def test_instance_noise_is_on_both_kinds_of_rows_and_falls_to_zero(monkeypatch: 
     monkeypatch.setattr(
         strategy, "discriminator_loss", lambda batch, fake, drawn: shown.extend((batch.input, fake)) or fake.sum()
     )
-    monkeypatch.setattr(live.chains["discriminator"], "update", lambda loss_of, *inputs, gate: _Told(loss_of(*inputs)))
+    monkeypatch.setattr(live.chains["discriminator"], "update", lambda loss_of, *inputs, **_: _Told(loss_of(*inputs)))
     for iteration, std in ((0, 0.5), (5, 0.25), (10, 0.0)):
         strategy._iteration = iteration
         batch = strategy.real_batch()

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ganglion.engine import device, learner, team
+from ganglion.engine import device, learner, sharedmemory, team
 from ganglion.engine.api import Batch, Dataset, TensorDataset
-from ganglion.engine.conformance.courses import Job
+from ganglion.engine.conformance.courses import ITERATIONS, Job
 from ganglion.engine.conformance.sharing import first_difference, in_processes, weights_alone_and_shared
 from ganglion.engine.conformance.subjects import find_subject
 from ganglion.engine.contracts import DataSpec
@@ -33,6 +33,7 @@ from ganglion.engine.processes import (
     told_by_all,
     told_by_first,
 )
+from ganglion.engine.processors import ProcessorChain
 from ganglion.engine.samplers import SAMPLINGS, BatchSampler
 from ganglion.engine.streams import RandomStream
 from ganglion.engine.synchronising import synchronise
@@ -272,6 +273,48 @@ def job_of(strategy: Any, networks: str, dataset: str, **keys: Any) -> Job:
 def test_two_processes_learn_what_one_does(strategy: str, networks: str, dataset: str, keys: dict[str, Any]) -> None:
     one, other, tolerance = weights_alone_and_shared(job_of(strategy, networks, dataset, **keys))
     assert tolerance == 1e-9 and first_difference(one, other, tolerance) is None
+
+
+@pytest.mark.parametrize(
+    "schedule", ["discriminator*2 generator", "generator discriminator", "generator*2 discriminator"]
+)
+def test_what_is_computed_while_gradients_travel_changes_nothing(
+    schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over connections, where the discriminator's update waits until the generator has made its samples."""
+    monkeypatch.setattr(sharedmemory, "FOLDER", tmp_path / "nowhere")
+    finish, waited = ProcessorChain.finish, tmp_path / "waited"
+
+    def noted(chain: ProcessorChain) -> None:
+        if chain._pending is not None:
+            with waited.open("a") as file:
+                file.write(f"{chain.role} {chain.updates}\n")
+        finish(chain)
+
+    monkeypatch.setattr(ProcessorChain, "finish", noted)
+    keys = {"batchSize": 8, "size": 64, "schedule": schedule, "penalty": "R1", "discriminator.ema": 0.9}
+    one, other, tolerance = weights_alone_and_shared(job_of("NSGAN", "Generator,Discriminator", "Circle", **keys))
+    assert tolerance == 1e-9 and first_difference(one, other, tolerance) is None
+    put_off = waited.read_text().splitlines()
+    assert len(set(put_off)) >= ITERATIONS - 1 and {line.split()[0] for line in put_off} == {"discriminator"}
+
+
+def test_nothing_is_put_off_where_another_could_read_what_is_to_be_updated(tmp_path: Path) -> None:
+    class Curious(AdversarialStrategy):
+        preset = {"objective": "nonSaturating"}
+
+        def fake(self, noise: Tensor, batch: Batch | None) -> Tensor:
+            return super().fake(noise, batch) + 0 * next(self._discriminator.parameters()).sum()
+
+    def work(part: Part) -> Any:
+        jobs = [job_of(each, "Generator,Discriminator", "Circle", batchSize=8, size=64) for each in (Curious, "NSGAN")]
+        found = []
+        for job in jobs:
+            with job.session(part=part) as session:
+                found.append(session.strategy._overlaps)
+        return found
+
+    assert shared(tmp_path, 2, work) == [[False, True]] * 2
 
 
 def test_the_kit_finds_a_loss_that_mixes_only_its_own_rows() -> None:
