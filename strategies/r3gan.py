@@ -14,7 +14,7 @@ class R3GAN(WhitenedStrategy):
     Huang et al. 2024, https://arxiv.org/abs/2501.05441, equation 5: the weight (gamma) is multiplied by 1/2 and falls
     along half a cosine to a tenth; Adam 2e-4 falling to 5e-5, betas 0 and 0.99, batch 512, weight 0.05 as for its 32x32
     pictures; averaged generator weights. For other data the weights have to be found anew: penalties are per unit of
-    the input, so twice the scale of the data asks for four times the weight. `whiten=true` is for windows of series, or
+    the input, so twice the scale of the data asks for four times the weight. `whiten=0.8` is for windows of series, or
     other rows whose numbers depend on each other: see `WhitenedStrategy`.
 
     Deviations: beta2 stays at 0.99 (there 0.9 rising to it), the average has a fixed decay of 0.999 (there a half-life

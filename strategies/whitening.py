@@ -19,15 +19,18 @@ AT_ONCE = 8192  # rows that are read together
 class WhiteningSettings(AdversarialSettings):
     """Settings of a two-player strategy that may whiten its data."""
 
-    whiten: bool = setting(
-        False,
-        "the players are given rows in the directions of the training rows' variance, each scaled to variance 1; "
-        "samples are brought back",
+    whiten: float | None = setting(
+        None,
+        "the players are given rows in the directions of the training rows' variance, each divided by its deviation to "
+        "this power (1: all have variance 1, less: large differences keep some of their weight); samples are brought "
+        "back",
+        gt=0,
+        le=1,
     )
 
 
 class Whitening(NamedTuple):
-    """What rows of n numbers are brought to k uncorrelated ones of variance 1 with, and back: (n,), (n, k), (k, n)."""
+    """What rows of n numbers are brought to k uncorrelated ones with, and back: (n,), (n, k), (k, n)."""
 
     centre: Tensor
     inward: Tensor
@@ -35,14 +38,16 @@ class Whitening(NamedTuple):
 
 
 class WhitenedStrategy(AdversarialStrategy):
-    """A base of two-player strategies that play in a whitened space with `whiten=true`.
+    """A base of two-player strategies that play in a whitened space with `whiten=1`, or part of the way there.
 
     PCA whitening (Kessy, Lewin and Strimmer 2018, https://doi.org/10.1080/00031305.2016.1277159): the k principal
-    directions of the training rows that are not constant, each divided by its deviation. What is a small difference in
-    the data's own scale, but never seen there, is then a large one, and what holds exactly between values of all
-    training rows (two columns that agree, a sum) holds in all samples. Rows keep their shape: the first k numbers are
-    the directions, largest variance first, the others 0, in samples too. Made for networks that see a row as a whole
-    (perceptrons), as the order of steps and channels is gone.
+    directions u of the training rows that are not constant, each divided by its deviation s: (x - mean) u / s^whiten.
+    What is a small difference in the data's own scale, but never seen there, is then a large one, and what holds
+    exactly between values of all training rows (two columns that agree, a sum) holds in all samples. With less than 1
+    the directions in which rows differ most still count for more, so that samples lie where rows do.
+
+    Rows keep their shape: the first k numbers are the directions, largest variance first, the others 0, in samples too.
+    Made for networks that see a row as a whole (perceptrons), as the order of steps and channels is gone.
     """
 
     Settings = WhiteningSettings
@@ -53,11 +58,11 @@ class WhitenedStrategy(AdversarialStrategy):
 
     def setup(self, context: LearningContext) -> None:
         super().setup(context)
-        if context.settings.whiten:
+        if context.settings.whiten is not None:
             assert context.sampler is not None
             if getattr(self._generator, "output_range", None) is not None:
-                raise ConfigError("whiten=true: the generator's values are bounded, and whitened ones are not")
-            whitening = whitening_of(context.sampler.dataset)
+                raise ConfigError("whiten: the generator's values are bounded, and whitened ones are not")
+            whitening = whitening_of(context.sampler.dataset, context.settings.whiten)
             device = self._discriminator_device
             self._centre, self._inward, self._outward = (each.to(device) for each in whitening)
 
@@ -87,16 +92,17 @@ class WhitenedStrategy(AdversarialStrategy):
         return torch.nn.functional.pad(directions, (0, width)).view_as(rows)
 
 
-def whitening_of(dataset: Dataset) -> Whitening:
+def whitening_of(dataset: Dataset, power: float = 1.0) -> Whitening:
     """The whitening of all rows of a data set, in torch's default precision, on the CPU.
 
-    Raises ConfigError for rows that are streamed, too wide or all the same.
+    The k numbers have the deviation s^(1 - power) where the rows have s in their direction. Raises ConfigError for rows
+    that are streamed, too wide or all the same.
     """
     if dataset.streamed() is not None:
-        raise ConfigError("whiten=true: it needs all rows before it begins, and these are streamed")
+        raise ConfigError("whiten: it needs all rows before it begins, and these are streamed")
     width = torch.Size(dataset.spec.shape).numel()
     if width > WIDEST:
-        raise ConfigError(f"whiten=true: rows have {width:,} numbers each; at most {WIDEST:,} can be whitened")
+        raise ConfigError(f"whiten: rows have {width:,} numbers each; at most {WIDEST:,} can be whitened")
     total, products = torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
     centre = _rows(dataset, 0, 1)[0].clone()  # near the rows, so that little is lost in the products
     for start in range(0, len(dataset), AT_ONCE):
@@ -107,10 +113,10 @@ def whitening_of(dataset: Dataset) -> Whitening:
     variances, directions = torch.linalg.eigh(products / len(dataset) - mean.outer(mean))
     kept = (variances > STILL * variances.max()) & (variances > 0)
     if not bool(kept.any()):
-        raise ConfigError("whiten=true: all training rows are the same")
+        raise ConfigError("whiten: all training rows are the same")
     variances, directions = variances[kept].flip(0), directions[:, kept].flip(1)
     heads = directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()  # one of two signs, the same anywhere
-    directions, deviations, own = directions * heads, variances.sqrt(), torch.get_default_dtype()
+    directions, deviations, own = directions * heads, variances.pow(power / 2), torch.get_default_dtype()
     return Whitening(
         (centre + mean).to(own), (directions / deviations).to(own), (directions * deviations).T.contiguous().to(own)
     )

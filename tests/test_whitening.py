@@ -25,7 +25,7 @@ from ganglion.strategies.whitening import whitening_of
 
 PAIR = ["PerceptronGenerator", "PerceptronDiscriminator"]
 KEYS: dict[str, Any] = {
-    "noiseForm": "window", "scoreForm": "window", "batchSize": 16, "whiten": True, "size": 200, "testSize": 20,
+    "noiseForm": "window", "scoreForm": "window", "batchSize": 16, "whiten": 1.0, "size": 200, "testSize": 20,
 }  # fmt: skip
 
 
@@ -52,6 +52,16 @@ def test_directions_are_uncorrelated_and_lead_back() -> None:
     assert inward.norm(dim=0).diff().min() > 0  # the largest variance first
 
 
+@pytest.mark.parametrize("power", [0.8, 0.5])
+def test_part_of_the_way_large_differences_stay_larger(power: float) -> None:
+    rows = related()
+    centre, inward, outward = whitening_of(dataset(rows), power)
+    flat = rows.flatten(1) - centre
+    spread = (flat @ (inward / inward.norm(dim=0))).std(0, correction=0)  # along the directions themselves
+    torch.testing.assert_close((flat @ inward).std(0, correction=0), spread ** (1 - power), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(flat @ inward @ outward, flat, atol=1e-4, rtol=0)
+
+
 def test_directions_are_the_same_whatever_the_order_of_the_rows() -> None:
     rows = related()
     one, other = whitening_of(dataset(rows)), whitening_of(dataset(rows[torch.randperm(len(rows))]))
@@ -73,8 +83,8 @@ def test_what_cannot_be_whitened(rows: Tensor, words: str) -> None:
 
 
 def test_bounded_generators_are_refused() -> None:
-    keys = {"whiten": True, "batchSize": 8}
-    refused = pytest.raises(ConfigError, match="whiten=true: the generator's values are bounded")
+    keys = {"whiten": 1.0, "batchSize": 8}
+    refused = pytest.raises(ConfigError, match="whiten: the generator's values are bounded")
     with refused, session(["DCGANGenerator", "DCGANDiscriminator"], "Digits", **keys):
         pass
 

@@ -54,6 +54,7 @@ class Referee:
             )
         ]
         for role, chain in self.session.chains.items():
+            chain.observed = True
             vars(chain)["zero"] = self._zero(role, chain, chain.zero)
             vars(chain)["apply"] = self._apply(role, chain, chain.apply)
         self._known = self._weights()
@@ -64,6 +65,7 @@ class Referee:
                 handle.remove()
             for chain in self.session.chains.values():
                 del vars(chain)["zero"], vars(chain)["apply"]
+                chain.observed = False
 
     def end_of_iteration(self) -> None:
         """Look at what is left when an iteration is over."""
