@@ -26,7 +26,8 @@ class Dropout(nn.Dropout):
             return super().forward(input)
         words = torch.empty(-(-count // 4), dtype=torch.int64).random_().bitwise_left_shift_(1)  # 63 are drawn
         bits, least = words.view(torch.int16)[:count].view(input.shape), 2 * dropped - 2**BITS
-        kept = bits.clamp_(least - 1, least).sub_(least - 1)  # 1 from `least` on, else 0: faster than a comparison
+        limited = bits.clamp_min_(least - 1).clamp_max_(least)  # what both at once makes of it, graphs cannot compile
+        kept = limited.sub_(least - 1)  # 1 from `least` on, else 0: faster than a comparison
         scaled: Tensor = kept.to(input.dtype).mul_(1 / (1 - dropped / 2**BITS))
         return input * scaled
 

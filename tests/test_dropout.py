@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ganglion.engine.bench.driving import engine
+from ganglion.engine.execution import has_compiler
 from ganglion.networks import modules
 from ganglion.networks.modules import BITS, FEW, Dropout
 
@@ -95,3 +97,15 @@ def test_definitions_name_it() -> None:
     from ganglion.networks.catalogue import LAYERS
 
     assert LAYERS["Dropout"] is modules.Dropout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_compiler(), reason="there is no C++ compiler on this machine")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, at its own
+def test_losses_with_dropout_are_compiled() -> None:
+    """Some of torch's calls can be traced and not compiled."""
+    with engine("circle", {"execution": "compile"}, 1, "cpu") as own:
+        assert any(isinstance(each, Dropout) for each in own.session.networks["discriminator"].modules())
+        own.run(1)
+        capture = own.session.chains["discriminator"].capture
+        assert capture is not None and capture.refused == {} and capture.graphs() == 2
