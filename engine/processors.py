@@ -147,7 +147,6 @@ class ProcessorChain:
         self.capture: Capture | None = None  # where losses run as graphs
         self.watch: Watch | None = None  # what notes the updates of this iteration
         self.observed = False  # whether somebody has put something around `zero` and `apply`
-        self._parts = settings.accumulate
         self._pending: Callable[[], None] | None = None  # waits for the gradients of an update that is put off
         self._factor = 1.0
         self._start_rate = learning_rate
@@ -185,7 +184,7 @@ class ProcessorChain:
         if self._pending is not None:
             self.finish()
         special = gate is not None or self.capture is not None or self.watch is not None or self.observed
-        if special or self.links or self._parts > 1 or this_process().count > 1:
+        if special or self.links or self.settings.accumulate > 1 or this_process().count > 1:
             if later and gate is None and self.capture is None and travels(self.leaves):
                 loss, self._pending = _begun((self,), loss_of, inputs)
                 return loss
