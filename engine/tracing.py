@@ -171,12 +171,12 @@ def _traced(
     """The graph, and the places of the inputs that it reads; elementary operations change nothing in place."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    detached = [tensor.detach() for tensor in flat]
+    detached, table = [tensor.detach() for tensor in flat], _table() if elementary else {}
     try:
-        graph = make_fx(whole, decomposition_table=_table() if elementary else {}, tracing_mode="fake")(*detached)
+        graph = make_fx(whole, decomposition_table=table, tracing_mode="fake")(*detached)
         if elementary:
             functional = torch.func.functionalize(graph)  # changes in place become results; views stay
-            graph = make_fx(functional, tracing_mode="fake")(*detached)
+            graph = make_fx(functional, decomposition_table=table, tracing_mode="fake")(*detached)
     except CannotCapture:
         raise
     except Exception as error:  # whatever tracing does not know is carried out as it is written

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import pytest
 import torch
 from commandline import PAIR, call, runs_folder
 from tiny import TINY, learn_tiny, weights_of
+from torch import Tensor
 
-from ganglion.engine import execution
+from ganglion.engine import execution, tracing
 from ganglion.engine.assembly import assemble
 from ganglion.engine.capture import MOST_VARIANTS, Capture
 from ganglion.engine.conformance.watching import default_type
@@ -189,6 +190,24 @@ def test_what_a_graph_would_not_see(change: Any, reason: str | None) -> None:
         session.chains["discriminator"].learning_rate = 0.5
         session.strategy.process_iteration(1)
         assert capture.graphs() == 3
+
+
+def test_what_is_changed_in_place_becomes_elementary_operations() -> None:
+    """The compiler has no code for what torch makes of others, as these two, which changes in place bring in late."""
+    made = []
+
+    def noted(graph: torch.fx.GraphModule, examples: Sequence[Tensor]) -> tracing.Runner:
+        made.append(graph)
+        return tracing.interpreted(graph, examples)
+
+    session = assembled("NSGAN")
+    capture = execution.use_graphs(session, noted)
+    with loss_of(session, lambda self: torch.arange(3).ge_(2).to(torch.float32).clamp_(0.5, 0.75).mean()):
+        session.strategy.process_iteration(0)
+    assert capture.refused == {} and len(made) == 2
+    targets = {node.target for graph in made for node in graph.graph.nodes}
+    assert targets & {torch.ops.aten.ge.Scalar}
+    assert not targets & {torch.ops.aten.clamp.default, torch.ops.aten._to_copy.default}
 
 
 def test_a_function_made_anew_is_carried_out_as_it_is_written() -> None:
