@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ganglion.engine.contracts import Batch, Loss
+from ganglion.engine.zeros import leave_out_zeros
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -177,6 +178,7 @@ def _traced(
         if elementary:
             functional = torch.func.functionalize(graph)  # changes in place become results; views stay
             graph = make_fx(functional, decomposition_table=table, tracing_mode="fake")(*detached)
+            leave_out_zeros(graph)
     except CannotCapture:
         raise
     except Exception as error:  # whatever tracing does not know is carried out as it is written

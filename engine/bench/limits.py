@@ -61,7 +61,10 @@ class Recorder(TorchDispatchMode):
 
 
 def limits_of(session: Session, iteration: int) -> Limits:
-    """The limits of one iteration of an eager session, which is carried out for it."""
+    """The limits of one iteration of an eager session, which is carried out for it.
+
+    Products with nothing but zeros, as the second derivatives of ReLU are, are none that it cannot do without.
+    """
     before = {role: chain.updates for role, chain in session.chains.items()}
     with Recorder(PRODUCTS.__contains__) as recorder:
         session.strategy.process_iteration(iteration)
@@ -70,7 +73,13 @@ def limits_of(session: Session, iteration: int) -> Limits:
         moved, held = traffic(chain.parameters, chain.method.state_dict())
         updates = chain.updates - before[role]
         optimisers += updates * moved / copy_bandwidth(held, session.devices[role])
-    return Limits(partial(_carry_out, tuple(recorder.calls)), optimisers)
+    return Limits(partial(_carry_out, tuple(call for call in recorder.calls if _matters(call))), optimisers)
+
+
+def _matters(call: Call) -> bool:
+    """Whether a product of two matrices, the last arguments, is one of more than zeros; other calls do."""
+    factors = call.arguments[-2:] if str(call.function).split(".")[1] in {"mm", "addmm"} else ()
+    return all(bool(factor.any()) for factor in factors)
 
 
 @torch.no_grad()
