@@ -13,34 +13,23 @@ ATEN = torch.ops.aten
 CONSTANTS = {ATEN.full.default: 1, ATEN.full_like.default: 1, ATEN.scalar_tensor.default: 0}  # where their number is
 MADE_OF_ZEROS = {ATEN.zeros.default, ATEN.zeros_like.default}
 PRODUCTS = {ATEN.mm.default, ATEN.bmm.default, ATEN.mul.Tensor, ATEN.mul.Scalar}  # zero where one factor is
-FOLLOW_THE_FIRST = {  # zero where what they are made of first is
-    ATEN.alias.default,
+FOLLOW_THE_FIRST = {  # zero where what they are made of first is, as views are, too
     ATEN.clone.default,
     ATEN.convolution_backward.default,
-    ATEN.detach.default,
-    ATEN.expand.default,
     ATEN.neg.default,
-    ATEN.permute.default,
-    ATEN.select.int,
-    ATEN.slice.Tensor,
-    ATEN.squeeze.dim,
-    ATEN.squeeze.dims,
     ATEN.sum.default,
     ATEN.sum.dim_IntList,
-    ATEN.t.default,
-    ATEN.transpose.int,
-    ATEN.unsqueeze.default,
-    ATEN.view.default,
     operator.getitem,
 }
 SUMS = {ATEN.add.Tensor, ATEN.sub.Tensor}
 
 
 def leave_out_zeros(graph: GraphModule) -> None:
-    """Replace what is all zeros by a constant, and sums with it by their other part.
+    """Replace what is all zeros by a constant, and sums with it by their other part; nothing may be changed in place.
 
     The second derivatives of ReLU and LeakyReLU are zero, and torch takes them through the layers below, by products:
-    of a gradient penalty's time on perceptrons that is an eighth.
+    an eighth of the multiplications of a critic of perceptrons with a gradient penalty. Zero times infinity is zero
+    then, and not NaN.
     """
     zeros: set[Node] = set()
     for node in graph.graph.nodes:
@@ -64,7 +53,7 @@ def _is_zero(node: Node, zeros: set[Node]) -> bool:
         return True
     if target in PRODUCTS:
         return given[0] in zeros or given[1] in zeros
-    if target in FOLLOW_THE_FIRST:
+    if target in FOLLOW_THE_FIRST or getattr(target, "is_view", False):
         return given[0] in zeros
     if target is ATEN.where.self:
         return given[1] in zeros and given[2] in zeros

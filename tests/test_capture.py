@@ -46,6 +46,17 @@ def captured(session: Session) -> Capture:
     return execution.use_graphs(session, interpreted)
 
 
+def made_graphs(session: Session) -> tuple[Capture, list[torch.fx.GraphModule]]:
+    """Graphs for a session that are not compiled, and those that were made, once it has iterated."""
+    made = []
+
+    def noted(graph: torch.fx.GraphModule, examples: Sequence[Tensor]) -> tracing.Runner:
+        made.append(graph)
+        return interpreted(graph, examples)
+
+    return execution.use_graphs(session, noted), made
+
+
 def iterate(session: Session, iterations: int) -> list[dict[str, float]]:
     values = []
     for i in range(iterations):
@@ -194,14 +205,8 @@ def test_what_a_graph_would_not_see(change: Any, reason: str | None) -> None:
 
 def test_what_is_changed_in_place_becomes_elementary_operations() -> None:
     """The compiler has no code for what torch makes of others, as these two, which changes in place bring in late."""
-    made = []
-
-    def noted(graph: torch.fx.GraphModule, examples: Sequence[Tensor]) -> tracing.Runner:
-        made.append(graph)
-        return tracing.interpreted(graph, examples)
-
     session = assembled("NSGAN")
-    capture = execution.use_graphs(session, noted)
+    capture, made = made_graphs(session)
     with loss_of(session, lambda self: torch.arange(3).ge_(2).to(torch.float32).clamp_(0.5, 0.75).mean()):
         session.strategy.process_iteration(0)
     assert capture.refused == {} and len(made) == 2

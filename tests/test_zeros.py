@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 import torch
-from test_capture import assembled
+from test_capture import assembled, made_graphs
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ganglion.engine import execution, tracing
+from ganglion.engine import tracing
 from ganglion.engine.zeros import leave_out_zeros
 
 ATEN = torch.ops.aten
@@ -40,6 +40,8 @@ def targets(graph: torch.fx.GraphModule) -> list[str]:
         (lambda x, w: x.t() + NOTHING(3, 2) @ w[:2, :2], ["t.default"]),
         (lambda x, w: x + NOTHING(2, 2, 3).sum(0) + (NOTHING(2, 3) + NOTHING(2, 3)), []),
         (lambda x, w: x + NOTHING(2, 3).double(), ["full.default", "_to_copy.default", "add.Tensor"]),
+        (lambda x, w: x + NOTHING(3, 2).t() + NOTHING(2, 1).expand(2, 3) + NOTHING(4, 3)[1:3], []),
+        (lambda x, w: x + torch.nn.grad.conv1d_input((1, 2, 3), w[:2, :2, None], NOTHING(1, 2, 3)).view(2, 3), []),
         (lambda x, w: x[0] + NOTHING(2, 3), ["select.int", "full.default", "add.Tensor"]),
         (lambda x, w: torch.cat([x, NOTHING(2, 3) @ w]), ["full.default", "cat.default"]),
     ],
@@ -65,15 +67,9 @@ def test_what_changes_or_draws_stays() -> None:
 
 
 def products_of_the_critic(monkeypatch: pytest.MonkeyPatch, leave_out: Callable[..., None]) -> int:
-    made = []
-
-    def noted(graph: torch.fx.GraphModule, examples: Sequence[Tensor]) -> tracing.Runner:
-        made.append(graph)
-        return tracing.interpreted(graph, examples)
-
     monkeypatch.setattr(tracing, "leave_out_zeros", leave_out)
     session = assembled("WGAN_GP")
-    capture = execution.use_graphs(session, noted)
+    capture, made = made_graphs(session)
     session.strategy.process_iteration(0)
     assert capture.refused == {}
     return sum(node.target in {ATEN.mm.default, ATEN.addmm.default} for node in made[0].graph.nodes)
