@@ -1,4 +1,4 @@
-"""Rows in a basis in which every direction counts the same, for players that compare rows with samples."""
+"""Rows in a basis in which every direction counts the same, for networks that compare rows with samples."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ganglion.engine.api import Batch, ConfigError, Dataset, LearningContext, setting
+from ganglion.engine.api import Batch, ConfigError, Dataset, LearningContext, LearningStrategy, Settings, setting
 from ganglion.strategies.adversarial import AdversarialStrategy
 from ganglion.strategies.playing import AdversarialSettings
 
@@ -16,17 +16,21 @@ STILL = 1e-9  # directions with less of the largest variance are constant
 AT_ONCE = 8192  # rows that are read together
 
 
-class WhiteningSettings(AdversarialSettings):
-    """Settings of a two-player strategy that may whiten its data."""
+class WhiteningSettings(Settings):
+    """Settings of a strategy that may whiten its data."""
 
     whiten: float | None = setting(
         None,
-        "the players are given rows in the directions of the training rows' variance, each divided by its deviation to "
+        "networks are given rows in the directions of the training rows' variance, each divided by its deviation to "
         "this power (1: all have variance 1, less: large differences keep some of their weight); samples are brought "
         "back",
         gt=0,
         le=1,
     )
+
+
+class WhitenedGameSettings(WhiteningSettings, AdversarialSettings):
+    """Settings of a two-player strategy that may whiten its data."""
 
 
 class Whitening(NamedTuple):
@@ -37,8 +41,8 @@ class Whitening(NamedTuple):
     outward: Tensor
 
 
-class WhitenedStrategy(AdversarialStrategy):
-    """A base of two-player strategies that play in a whitened space with `whiten=1`, or part of the way there.
+class WhitenedRows(LearningStrategy):
+    """A base of strategies that learn in a whitened space with `whiten=1`, or part of the way there.
 
     PCA whitening (Kessy, Lewin and Strimmer 2018, https://doi.org/10.1080/00031305.2016.1277159): the k principal
     directions u of the training rows that are not constant, each divided by its deviation s: (x - mean) u / s^whiten.
@@ -50,37 +54,35 @@ class WhitenedStrategy(AdversarialStrategy):
     Made for networks that see a row as a whole (perceptrons), as the order of steps and channels is gone.
     """
 
-    Settings = WhiteningSettings
     lasting: ClassVar[tuple[str, ...]] = ("_centre", "_inward", "_outward")
     _centre: Tensor | None = None
     _inward: Tensor | None = None
     _outward: Tensor | None = None
 
-    def setup(self, context: LearningContext) -> None:
-        super().setup(context)
-        if context.settings.whiten is not None:
-            assert context.sampler is not None
-            if getattr(self._generator, "output_range", None) is not None:
-                raise ConfigError("whiten: the generator's values are bounded, and whitened ones are not")
-            whitening = whitening_of(context.sampler.dataset, context.settings.whiten)
-            device = self._discriminator_device
+    def find_directions(self, power: float | None, device: torch.device) -> None:
+        """The training rows' whitening, for set-up; none: rows stay as they are."""
+        if power is not None:
+            assert self.context.sampler is not None
+            whitening = whitening_of(self.context.sampler.dataset, power)
             self._centre, self._inward, self._outward = (each.to(device) for each in whitening)
 
-    def real_batch(self) -> Batch:
-        batch = super().real_batch()
+    def directions(self) -> int | None:
+        """The k numbers of a whitened row; None where rows are not whitened."""
+        return None if self._inward is None else self._inward.shape[1]
+
+    def whitened(self, rows: Tensor) -> Tensor:
+        """Rows (batch, *shape) of the data as the networks are given them."""
         if self._centre is None or self._inward is None:
-            return batch
-        rows = (batch.input.flatten(1) - self._centre) @ self._inward
-        return batch.with_input(self._filled(rows, batch.input))
+            return rows
+        return self._filled((rows.flatten(1) - self._centre) @ self._inward, rows)
 
-    def fake(self, noise: Tensor, batch: Batch | None) -> Tensor:
-        samples = super().fake(noise, batch)
-        if self._inward is None:
-            return samples
-        return self._filled(samples.flatten(1)[:, : self._inward.shape[1]], samples)
+    def kept(self, samples: Tensor) -> Tensor:
+        """Whitened samples (batch, *shape) with 0 where there is no direction."""
+        count = self.directions()
+        return samples if count is None else self._filled(samples.flatten(1)[:, :count], samples)
 
-    def generate(self, noise: Tensor) -> Tensor:
-        samples = super().generate(noise)
+    def restored(self, samples: Tensor) -> Tensor:
+        """Whitened samples (batch, *shape) as rows of the data."""
         if self._centre is None or self._outward is None:
             return samples
         made = samples.flatten(1)[:, : len(self._outward)] @ self._outward.to(samples) + self._centre.to(samples)
@@ -90,6 +92,29 @@ class WhitenedStrategy(AdversarialStrategy):
         """Directions (batch, k) in the shape of `rows`, zeros behind them."""
         width = rows[0].numel() - directions.shape[1]
         return torch.nn.functional.pad(directions, (0, width)).view_as(rows)
+
+
+class WhitenedStrategy(WhitenedRows, AdversarialStrategy):
+    """A base of two-player strategies that may play in a whitened space."""
+
+    Settings = WhitenedGameSettings
+
+    def setup(self, context: LearningContext) -> None:
+        super().setup(context)
+        power = context.settings.whiten
+        if power is not None and getattr(self._generator, "output_range", None) is not None:
+            raise ConfigError("whiten: the generator's values are bounded, and whitened ones are not")
+        self.find_directions(power, self._discriminator_device)
+
+    def real_batch(self) -> Batch:
+        batch = super().real_batch()
+        return batch if self.directions() is None else batch.with_input(self.whitened(batch.input))
+
+    def fake(self, noise: Tensor, batch: Batch | None) -> Tensor:
+        return self.kept(super().fake(noise, batch))
+
+    def generate(self, noise: Tensor) -> Tensor:
+        return self.restored(super().generate(noise))
 
 
 def whitening_of(dataset: Dataset, power: float = 1.0) -> Whitening:

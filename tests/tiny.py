@@ -58,6 +58,11 @@ TINY: dict[str, Tiny] = {
         "Digits",
         {"batchSize": 8, "sampleSize": 2, "validationSet": "0,100", "validationInterval": 2},
     ),
+    "FlowMatching": Tiny(
+        "MLP",
+        "AR",
+        {"size": 64, "testSize": 16, "length": 8, "channels": 2, "batchSize": 8, "solverSteps": 2, "whiten": 1},
+    ),
     "Target": Tiny("MLP,MLP", "Digits", {"batchSize": 8}, fixed_roles=("teacher",)),
     "RGAN": Tiny("Generator,Discriminator", "AR", {**TWO, "discriminatorIterations": 2, "penalty": "R1"}),
     "RCGAN": Tiny(PAIR, "Sine", {**SERIES, "classes": 2, "generatorIterations": 2}),
