@@ -114,7 +114,10 @@ def test_numbers_without_a_direction_count_nothing() -> None:
         rows = strategy._rows(strategy.context.sampler.next_batch())
         noise, time = strategy._draws(rows, strategy._noise_stream, strategy._time_stream)
         velocity = strategy.velocity(noise.lerp(rows, time), time)
-        for each in (rows, noise, velocity):
+        shown: list[Tensor] = []
+        strategy._network = lambda rows: [shown.append(rows), rows[:, :-1]][1]
+        strategy.generate(torch.randn(8, 30))
+        for each in (rows, noise, velocity, *(each[:, :-1] for each in shown)):
             assert (each[:, count:] == 0).all() and (each[:, :count] != 0).all()
 
 
