@@ -1,4 +1,4 @@
-"""How a role's learning rate falls over the iterations of a run."""
+"""How a role's learning rate rises and falls over the iterations of a run."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ class Span(NamedTuple):
 
 def decay_of(role: str, settings: ChainSettings, method: Method, rate: float, span: Span) -> Decay | None:
     """The learning rate as a function of the iteration; None where it is constant. Raises ConfigError."""
+    falling, warm_up = _falling(role, settings, method, rate, span), settings.warm_up_iterations
+    if not warm_up:
+        return falling
+    full = falling or (lambda _: rate)
+    return lambda i: full(i) * min(1.0, (i + 1) / warm_up)
+
+
+def _falling(role: str, settings: ChainSettings, method: Method, rate: float, span: Span) -> Decay | None:
     kind = settings.decay_type
     if kind is None and settings.decay_rate is None:
         return None

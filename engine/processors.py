@@ -44,6 +44,9 @@ class ChainSettings(Settings):
         ge=0,
     )
     min_learning_rate: float = setting(0.0, "where a falling learning rate ends", ge=0)
+    warm_up_iterations: int = setting(
+        0, "how long the learning rate rises from 0, on top of what decayType says", unit="iterations", ge=0
+    )
     accumulate: int = setting(1, "micro-batches per update, of equal size", also=["accumulation"], ge=1)
     processors: tuple[str, ...] | None = setting(
         None, "the links in another order, or third-party ones; 'method' stands for the method"

@@ -54,6 +54,7 @@ class FlowMatching(WhitenedRows):
         "method": "ADAM",
         "learningRate": 1e-3,
         "beta2": 0.99,
+        "warmUpIterations": 500,
         "decayType": "cosine",
         "batchSize": 128,
         "velocity.ema": 0.999,

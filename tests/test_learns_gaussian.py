@@ -75,7 +75,7 @@ ROWS: dict[str, Row] = {
     "EBGAN": Row({**RECONSTRUCTED, "generator.learningRate": 1e-3}, 1000, AUTOENCODED),
     # errors of reconstruction say little of how dense points are: it finds the place, and is narrower
     "BEGAN": Row({**RECONSTRUCTED, "gamma": 1, "lambdaK": 0.1}, 1000, covariance=0.9),
-    "FlowMatching": Row({"batchSize": 64, "width": 64, "blocks": 2}, 600, "FlowMLP"),
+    "FlowMatching": Row({"batchSize": 64, "width": 64, "blocks": 2, "warmUpIterations": 50}, 600, "FlowMLP"),
     "VAE": Row({"learningRate": 3e-3, "decayType": "cosine", "batchSize": 64, "beta": 0.1}, 800, "Encoder,Decoder"),
 }
 

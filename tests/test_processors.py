@@ -556,6 +556,13 @@ def test_learning_rate_decay_by_hand() -> None:
     assert rates([25], decay_type="cosine") == pytest.approx([0.5 * (1 + math.sqrt(0.5)) / 2])
 
 
+def test_the_learning_rate_rises_while_it_warms_up() -> None:
+    assert rates([0, 4, 9, 50], warm_up_iterations=10) == pytest.approx([0.05, 0.25, 0.5, 0.5])
+    half = 0.5 * (1 - 0.05)
+    warm = {"warm_up_iterations": 10, "decay_type": "linear"}
+    assert rates([4, 5, 50], **warm) == pytest.approx([0.5 * 0.96 * 0.5, half * 0.6, 0.25])
+
+
 def test_nothing_falls_before_its_start() -> None:
     at, low = [0, 60, 80, 100, 200], {"min_learning_rate": 0.1}
     assert rates(at, 60, decay_type="linear", **low) == pytest.approx([0.5, 0.5, 0.3, 0.1, 0.1])
